@@ -1,0 +1,1 @@
+//! Embedded, durable, single-node Kafka broker and schema registry for development and tests.

@@ -1,0 +1,1 @@
+//! The pure pipeline from CSV rows to Avro records and their proof.

@@ -1,0 +1,1 @@
+//! Launchers, fixtures and checks for tidegate's own tests.

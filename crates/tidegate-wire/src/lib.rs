@@ -1,0 +1,1 @@
+//! Kafka frames and record batches (v2): build, read, compress.

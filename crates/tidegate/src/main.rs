@@ -1,0 +1,3 @@
+//! The binary: parse, plan, run, exit code.
+
+fn main() {}
