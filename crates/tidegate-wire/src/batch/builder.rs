@@ -1,0 +1,229 @@
+//! Building the records of a batch: appended one by one into one buffer, without an allocation of their own.
+
+use crate::compression::{Compression, Compressor};
+use crate::varint::{self, StackBuffer};
+
+use super::header::LENGTH_AFTER_PREFIX;
+
+/// The most bytes the records of one batch may take: the batch's length is a signed 32-bit number.
+pub const MAX_BODY_LEN: usize = i32::MAX as usize - LENGTH_AFTER_PREFIX;
+
+/// One header of a record: a name and a value, which may be null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordHeader<'a> {
+    /// The name; several headers of one record may share it.
+    pub name: &'a str,
+    /// The value.
+    pub value: Option<&'a [u8]>,
+}
+
+/// The records of one batch while they are gathered.
+///
+/// It knows nothing of producer id, epoch, sequence and checksum: [`crate::encode_header`] adds them when
+/// the batch is sent.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    records: Vec<u8>,
+    record_count: u32,
+    base_timestamp: i64,
+    max_timestamp: Option<i64>,
+}
+
+impl BatchBuilder {
+    /// Starts a batch in `buffer`, whose content is dropped and whose capacity is used.
+    ///
+    /// `base_timestamp` is in milliseconds since 1970; records without a timestamp of their own get it.
+    #[must_use]
+    pub fn with_buffer(mut buffer: Vec<u8>, base_timestamp: i64) -> Self {
+        buffer.clear();
+        Self {
+            records: buffer,
+            record_count: 0,
+            base_timestamp,
+            max_timestamp: None,
+        }
+    }
+
+    /// Adds one record. `timestamp` is in milliseconds since 1970; none means the base timestamp.
+    ///
+    /// The buffer grows when it is full, and nothing else is allocated. The caller seals the batch before
+    /// [`body_len`](Self::body_len) exceeds [`MAX_BODY_LEN`].
+    #[inline]
+    pub fn append(
+        &mut self,
+        timestamp: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[RecordHeader<'_>],
+    ) {
+        let timestamp = timestamp.unwrap_or(self.base_timestamp);
+        let len = self.payload_len(timestamp, key, value, headers);
+        let output = &mut self.records;
+        output.reserve(len + varint::MAX_LEN);
+
+        let mut head = StackBuffer::new();
+        head.put_signed(len as i64);
+        head.put_byte(0); // attributes: none are defined for a record
+        head.put_signed(timestamp.wrapping_sub(self.base_timestamp));
+        head.put_signed(i64::from(self.record_count));
+        head.put_signed(key.map_or(-1, |key| key.len() as i64));
+        output.extend_from_slice(head.filled());
+        output.extend_from_slice(key.unwrap_or_default());
+        put_nullable(output, value);
+        if headers.is_empty() {
+            output.push(0);
+        } else {
+            put_headers(output, headers);
+        }
+
+        self.record_count += 1;
+        self.max_timestamp = self.max_timestamp.max(Some(timestamp));
+    }
+
+    /// Bytes that [`append`](Self::append) with the same arguments would add now.
+    #[inline]
+    #[must_use]
+    pub fn encoded_len(
+        &self,
+        timestamp: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[RecordHeader<'_>],
+    ) -> usize {
+        let len = self.payload_len(
+            timestamp.unwrap_or(self.base_timestamp),
+            key,
+            value,
+            headers,
+        );
+        varint::signed_len(len as i64) + len
+    }
+
+    /// Bytes of the next record after its length.
+    #[inline]
+    fn payload_len(
+        &self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[RecordHeader<'_>],
+    ) -> usize {
+        let headers_len = if headers.is_empty() {
+            1
+        } else {
+            headers_len(headers)
+        };
+        1 + varint::signed_len(timestamp.wrapping_sub(self.base_timestamp))
+            + varint::signed_len(i64::from(self.record_count))
+            + nullable_len(key)
+            + nullable_len(value)
+            + headers_len
+    }
+
+    /// Bytes of the records so far, uncompressed.
+    #[inline]
+    #[must_use]
+    pub fn body_len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Records so far.
+    #[inline]
+    #[must_use]
+    pub fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    /// The timestamp of records without their own, in milliseconds since 1970.
+    #[must_use]
+    pub fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
+    }
+
+    /// Ends the batch. It is uncompressed until [`BatchBody::compress`].
+    #[must_use]
+    pub fn finish(self) -> BatchBody {
+        BatchBody {
+            records: self.records,
+            record_count: self.record_count,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp.unwrap_or(self.base_timestamp),
+            compression: Compression::None,
+        }
+    }
+}
+
+#[inline]
+fn nullable_len(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(1, |bytes| {
+        varint::signed_len(bytes.len() as i64) + bytes.len()
+    })
+}
+
+#[inline]
+fn put_nullable(output: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        Some(bytes) => {
+            varint::put_signed(output, bytes.len() as i64);
+            output.extend_from_slice(bytes);
+        }
+        None => varint::put_signed(output, -1),
+    }
+}
+
+fn headers_len(headers: &[RecordHeader<'_>]) -> usize {
+    let each = headers
+        .iter()
+        .map(|header| nullable_len(Some(header.name.as_bytes())) + nullable_len(header.value));
+    varint::signed_len(headers.len() as i64) + each.sum::<usize>()
+}
+
+fn put_headers(output: &mut Vec<u8>, headers: &[RecordHeader<'_>]) {
+    varint::put_signed(output, headers.len() as i64);
+    for header in headers {
+        put_nullable(output, Some(header.name.as_bytes()));
+        put_nullable(output, header.value);
+    }
+}
+
+/// The records of a finished batch, ready for [`crate::encode_header`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchBody {
+    /// The records, compressed as `compression` says.
+    pub records: Vec<u8>,
+    /// How many records there are.
+    pub record_count: u32,
+    /// What record timestamps are counted from, in milliseconds since 1970.
+    pub base_timestamp: i64,
+    /// The largest timestamp of a record, in milliseconds since 1970.
+    pub max_timestamp: i64,
+    /// How `records` is compressed.
+    pub compression: Compression,
+}
+
+impl BatchBody {
+    /// Compresses the records into `spare`, and returns the buffer that is free afterwards, for reuse.
+    ///
+    /// The uncompressed form stays where compression does not make it smaller or fails; a body that is
+    /// compressed already stays as it is. The record batch says what it is, so a reader never notices.
+    pub fn compress(
+        &mut self,
+        compressor: &mut Compressor,
+        codec: Compression,
+        mut spare: Vec<u8>,
+    ) -> Vec<u8> {
+        if self.compression != Compression::None || codec == Compression::None {
+            return spare;
+        }
+        let smaller = compressor
+            .compress(codec, &self.records, &mut spare)
+            .is_ok()
+            && spare.len() < self.records.len();
+        if smaller {
+            std::mem::swap(&mut self.records, &mut spare);
+            self.compression = codec;
+        }
+        spare.clear();
+        spare
+    }
+}

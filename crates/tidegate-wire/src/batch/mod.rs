@@ -1,0 +1,11 @@
+//! Record batches of format 2 ("magic 2"), the only format Kafka has written since 0.11.
+//!
+//! A batch is a header of [`HEADER_LEN`] bytes and its records, compressed together or not at all.
+
+mod builder;
+mod header;
+mod reader;
+
+pub use builder::{BatchBody, BatchBuilder, MAX_BODY_LEN, RecordHeader};
+pub use header::{BatchHeader, HEADER_LEN, ProducerStamp, assign_offsets, encode_header};
+pub use reader::{Batch, Batches, Headers, Marker, Record, Records};
