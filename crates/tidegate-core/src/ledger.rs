@@ -1,0 +1,1 @@
+//! The ledger: every record ends in exactly one outcome.

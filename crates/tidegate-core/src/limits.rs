@@ -1,0 +1,60 @@
+//! Every bound of the pipeline, in one place.
+//!
+//! Nothing in this crate grows with the size of the input: each buffer, queue and list is held by one of these, by an option, or by the sink's
+//! own budget for records that are not settled yet.
+
+use std::time::Duration;
+
+/// Longest row by default, in bytes as they stand in the input; a longer one is a bad row. Also bounds what is kept of a row for the rejects file.
+pub const MAX_ROW_SIZE: usize = 8 * 1024 * 1024;
+
+/// How much of the input is read at once, in bytes.
+pub const READ_BUFFER: usize = 256 * 1024;
+
+/// Most columns a header may have.
+pub const MAX_COLUMNS: usize = 100_000;
+
+/// Most rows in one record of a group; a longer group is a bad one.
+pub const MAX_GROUP_ROWS: usize = 1_000_000;
+
+/// Largest record, encoded, in bytes. The topic's own limit is usually lower and is the broker's to enforce.
+pub const MAX_RECORD_SIZE: usize = 64 * 1024 * 1024;
+
+/// How many rows inference looks at by default before it decides.
+pub const INFER_ROWS: u64 = 10_000;
+
+/// Records between two looks at what the sink has settled. Settling is cheap but not free; a batch holds thousands of records anyway.
+pub const RECORDS_PER_POLL: u64 = 512;
+
+/// Records between two looks at the clock, for progress and for the group's commits.
+pub const RECORDS_PER_CLOCK: u64 = 4_096;
+
+/// Time between two progress events.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long one wait for the sink may last before the interrupt flag is looked at again.
+pub const SETTLE_WAIT: Duration = Duration::from_millis(100);
+
+/// Time between two questions for a group's commits while the load is held back or a balance is waited for.
+pub const COMMITTED_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Longest time a held load stays silent towards its sink.
+pub const IDLE_TICK: Duration = Duration::from_secs(3);
+
+/// How long a group that cannot be asked (its coordinator moves, a connection broke) is asked again before that is an error.
+pub const GROUP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Default for how long a load may be held back by a group in one piece.
+pub const HOLD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Default for how long a balance is waited for.
+pub const BALANCE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Records looked for around a difference to tell a missing, an extra and a reordered record apart.
+pub const VERIFY_LOOKAHEAD: usize = 64;
+
+/// Bytes of expected and found values quoted in a difference.
+pub const DIFFERENCE_BYTES: usize = 1024;
+
+/// Largest receipt that is read back, in bytes.
+pub const MAX_RECEIPT_SIZE: u64 = 64 * 1024 * 1024;

@@ -1,0 +1,1 @@
+//! Publishing: the one place where the stages of the path meet.

@@ -1,0 +1,1 @@
+//! The receipt: what a load did, in a form that can be checked later.

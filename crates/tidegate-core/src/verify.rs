@@ -1,0 +1,1 @@
+//! Verification: the same path with a sink that compares.
