@@ -1,7 +1,7 @@
 //! Building the records of a batch: appended one by one into one buffer, without an allocation of their own.
 
 use crate::compression::{Compression, Compressor};
-use crate::varint::{self, StackBuffer};
+use crate::varint::{self, Slot};
 
 use super::header::LENGTH_AFTER_PREFIX;
 
@@ -23,11 +23,16 @@ pub struct RecordHeader<'a> {
 /// the batch is sent.
 #[derive(Debug)]
 pub struct BatchBuilder {
+    /// Written up to `filled`, zeros behind it.
     records: Vec<u8>,
+    filled: usize,
     record_count: u32,
     base_timestamp: i64,
     max_timestamp: Option<i64>,
 }
+
+/// By how much the buffer's initialised part is extended at a time.
+const STRETCH: usize = 4096;
 
 impl BatchBuilder {
     /// Starts a batch in `buffer`, whose content is dropped and whose capacity is used.
@@ -38,6 +43,7 @@ impl BatchBuilder {
         buffer.clear();
         Self {
             records: buffer,
+            filled: 0,
             record_count: 0,
             base_timestamp,
             max_timestamp: None,
@@ -56,26 +62,21 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[RecordHeader<'_>],
     ) {
-        let timestamp = timestamp.unwrap_or(self.base_timestamp);
+        let (base_timestamp, record_count) = (self.base_timestamp, i64::from(self.record_count));
+        let timestamp = timestamp.unwrap_or(base_timestamp);
         let len = self.payload_len(timestamp, key, value, headers);
-        let output = &mut self.records;
-        output.reserve(len + varint::MAX_LEN);
-
-        let mut head = StackBuffer::new();
-        head.put_signed(len as i64);
-        head.put_byte(0); // attributes: none are defined for a record
-        head.put_signed(timestamp.wrapping_sub(self.base_timestamp));
-        head.put_signed(i64::from(self.record_count));
-        head.put_signed(key.map_or(-1, |key| key.len() as i64));
-        output.extend_from_slice(head.filled());
-        output.extend_from_slice(key.unwrap_or_default());
-        put_nullable(output, value);
-        if headers.is_empty() {
-            output.push(0);
-        } else {
-            put_headers(output, headers);
+        let mut slot = self.slot(varint::signed_len(len as i64) + len);
+        slot.put_signed(len as i64);
+        slot.put_byte(0); // attributes: none are defined for a record
+        slot.put_signed(timestamp.wrapping_sub(base_timestamp));
+        slot.put_signed(record_count);
+        slot.put_nullable(key);
+        slot.put_nullable(value);
+        slot.put_signed(headers.len() as i64);
+        for header in headers {
+            slot.put_nullable(Some(header.name.as_bytes()));
+            slot.put_nullable(header.value);
         }
-
         self.record_count += 1;
         self.max_timestamp = self.max_timestamp.max(Some(timestamp));
     }
@@ -97,6 +98,30 @@ impl BatchBuilder {
             headers,
         );
         varint::signed_len(len as i64) + len
+    }
+
+    /// The next `len` bytes of the batch, to be written.
+    #[inline]
+    fn slot(&mut self, len: usize) -> Slot<'_> {
+        let start = self.filled;
+        self.filled += len;
+        if self.records.len() < self.filled {
+            self.extend();
+        }
+        Slot::new(&mut self.records[start..self.filled])
+    }
+
+    /// Makes room, a stretch at a time: writing into bytes that are there is faster than appending, and
+    /// clearing them first costs little while they stay in the cache. The capacity that the buffer came
+    /// with is used up before it grows.
+    #[cold]
+    fn extend(&mut self) {
+        let capacity = self.records.capacity();
+        let len = match self.filled + STRETCH {
+            len if len > capacity && self.filled <= capacity => capacity,
+            len => len,
+        };
+        self.records.resize(len, 0);
     }
 
     /// Bytes of the next record after its length.
@@ -124,7 +149,7 @@ impl BatchBuilder {
     #[inline]
     #[must_use]
     pub fn body_len(&self) -> usize {
-        self.records.len()
+        self.filled
     }
 
     /// Records so far.
@@ -142,7 +167,8 @@ impl BatchBuilder {
 
     /// Ends the batch. It is uncompressed until [`BatchBody::compress`].
     #[must_use]
-    pub fn finish(self) -> BatchBody {
+    pub fn finish(mut self) -> BatchBody {
+        self.records.truncate(self.filled);
         BatchBody {
             records: self.records,
             record_count: self.record_count,
@@ -160,30 +186,11 @@ fn nullable_len(bytes: Option<&[u8]>) -> usize {
     })
 }
 
-#[inline]
-fn put_nullable(output: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    match bytes {
-        Some(bytes) => {
-            varint::put_signed(output, bytes.len() as i64);
-            output.extend_from_slice(bytes);
-        }
-        None => varint::put_signed(output, -1),
-    }
-}
-
 fn headers_len(headers: &[RecordHeader<'_>]) -> usize {
     let each = headers
         .iter()
         .map(|header| nullable_len(Some(header.name.as_bytes())) + nullable_len(header.value));
     varint::signed_len(headers.len() as i64) + each.sum::<usize>()
-}
-
-fn put_headers(output: &mut Vec<u8>, headers: &[RecordHeader<'_>]) {
-    varint::put_signed(output, headers.len() as i64);
-    for header in headers {
-        put_nullable(output, Some(header.name.as_bytes()));
-        put_nullable(output, header.value);
-    }
 }
 
 /// The records of a finished batch, ready for [`crate::encode_header`].
@@ -225,5 +232,29 @@ impl BatchBody {
         }
         spare.clear();
         spare
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_s_capacity_is_used_up_before_it_grows() {
+        let buffer = Vec::with_capacity(10_000);
+        let (capacity, address) = (buffer.capacity(), buffer.as_ptr());
+        let mut builder = BatchBuilder::with_buffer(buffer, 0);
+        let value = [7; 100];
+        while builder.body_len() + builder.encoded_len(None, None, Some(&value), &[]) <= capacity {
+            builder.append(None, None, Some(&value), &[]);
+        }
+        assert!(builder.body_len() > capacity - 200);
+        assert_eq!(
+            (builder.records.as_ptr(), builder.records.capacity()),
+            (address, capacity)
+        );
+        builder.append(None, None, Some(&value), &[]);
+        let records = builder.finish().records;
+        assert!(records.len() > capacity && records.ends_with(&[7, 7, 0]));
     }
 }
