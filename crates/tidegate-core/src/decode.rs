@@ -1,0 +1,1 @@
+//! Reading records back: to show them, and to name differences.

@@ -1,0 +1,35 @@
+//! Reading: bytes become rows, and no row is ever lost, merged with another or made up.
+//!
+//! A CSV reader that never fails has to guess, and each guess is a wrong value somewhere. So this one is strict, and says what it found:
+//!
+//! - fields are separated by one delimiter byte, rows end with LF, CRLF or a lone CR, and a field that holds one of these, or a quote, is
+//!   enclosed in quotes, with inner quotes doubled (RFC 4180);
+//! - a quote inside an unquoted field, text after a closing quote, a row with another number of fields than the header, and a row larger than
+//!   [`CsvFormat::max_row_size`] are [`BadRow`]s, with their line, column, reason and raw bytes;
+//! - a quote that is opened and never properly closed is a bad row of the line that opens it, and reading goes on at the next line: the rest of the
+//!   file is not swallowed. *Never properly closed* means: not before the end of the file or the size limit, or closed on a later line
+//!   with text right behind the quote, which is where a forgotten quote meets the next quoted field of the file;
+//! - blank lines are skipped and counted, except in files of one column, where they are rows with an empty field.
+//!
+//! The outcome depends on the bytes alone, never on how they arrive: the splitter sees windows that are cut by row and size limit, not
+//! by buffer. One row at a time is held in memory, so memory is bounded by the size limit for any input.
+//!
+//! A reader starts anywhere that a [`Position`] says a row starts, so that a resumed load and a fresh one are the same code.
+
+mod buffer;
+mod format;
+mod header;
+mod reader;
+mod row;
+mod split;
+
+pub use format::CsvFormat;
+pub use header::Header;
+pub use reader::{ReadRow, RowReader};
+pub use row::{BadRow, BadRowKind, Row};
+pub(crate) use row::show_text;
+
+pub use crate::position::Position;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,414 @@
+//! The splitter: finds where a row and its fields end.
+//!
+//! It is written for the common row, which holds no quote: eight bytes at a time are tested for the four bytes that matter, and fields are
+//! bounds into the buffer, without copying. A quote switches to the careful states, until its row ends. Work goes on where it stopped when more
+//! bytes arrive, so that no byte is looked at twice.
+//!
+//! The csv-core crate, the engine of the csv crate, is the model for what a row is, and the tests hold the two against each other on every
+//! well-formed input; it is not used here because it never fails (so strict quotes need a second look at each row anyway) and because
+//! its byte-wise automaton costs more than all the rest of the path together.
+
+use memchr::{memchr, memchr2};
+
+use super::row::FieldBounds;
+use crate::limits::MAX_COLUMNS;
+
+/// What was found from the start of a row on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The row ends after `len` bytes, with a line end of `line_end` bytes (0 at the end of the input).
+    Row {
+        len: usize,
+        line_end: usize,
+        fault: Option<Fault>,
+    },
+    /// The field whose quote opens at `open` does not end properly: the row is what stands up to the end of that line.
+    Broken { open: usize, fault: Fault },
+}
+
+/// What is wrong with a row: the first fault of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    /// The index of the field it is in: the fields before it are sound.
+    pub(super) field: usize,
+    /// Where the quote in question stands, from the start of the row.
+    pub(super) at: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// A quote inside a field that does not start with one.
+    BareQuote,
+    /// Something other than a delimiter or a line end follows the closing quote; here on the line of the opening one.
+    TextAfterQuote,
+    /// As before, but the field began on an earlier line; `at` is the opening quote.
+    TextAfterDistantQuote,
+    /// The input, or what fits into the size limit, ends inside the quotes; `at` is the opening quote.
+    Unclosed,
+    /// The row does not fit into the size limit, and no quote is open; given by the reader.
+    TooLarge,
+}
+
+/// Where in a row the splitter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Outside quotes.
+    Plain,
+    /// Inside the field whose opening quote stands at `open`.
+    Quoted { open: usize },
+}
+
+/// What a state came to.
+enum Next {
+    /// Another state goes on from `at`.
+    State,
+    /// More bytes are needed.
+    More,
+    /// The row has ended.
+    Found(Found),
+}
+
+/// Splits one row after the other. Offsets count from the start of the row.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    delimiter: u8,
+    quote: u8,
+    delimiters: u64,
+    quotes: u64,
+    bounds: Vec<FieldBounds>,
+    /// Fields beyond these are counted, not kept: a row of delimiters alone must not take 16 times its size.
+    kept_fields: usize,
+    surplus_fields: usize,
+    /// The fields of a row with doubled quotes, unescaped, one behind the other.
+    unescaped: Vec<u8>,
+    state: State,
+    /// Everything before has been looked at.
+    at: usize,
+    field_start: usize,
+    fault: Option<Fault>,
+    /// All words seen, or-ed: no high bit in it means that the row is ASCII.
+    seen: u64,
+    has_quotes: bool,
+    has_doubled_quotes: bool,
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+const LINE_FEEDS: u64 = ONES * b'\n' as u64;
+const CARRIAGE_RETURNS: u64 = ONES * b'\r' as u64;
+
+impl Splitter {
+    pub(super) fn new(delimiter: u8, quote: u8) -> Self {
+        Self {
+            delimiter,
+            quote,
+            delimiters: ONES * u64::from(delimiter),
+            quotes: ONES * u64::from(quote),
+            bounds: Vec::new(),
+            kept_fields: MAX_COLUMNS + 1,
+            surplus_fields: 0,
+            unescaped: Vec::new(),
+            state: State::Plain,
+            at: 0,
+            field_start: 0,
+            fault: None,
+            seen: 0,
+            has_quotes: false,
+            has_doubled_quotes: false,
+        }
+    }
+
+    /// How many fields of a row are kept: one more than the header has, so that the first surplus one can be shown.
+    pub(super) fn keep_fields(&mut self, count: usize) {
+        self.kept_fields = count;
+    }
+
+    /// How many fields the row has, kept or not.
+    #[inline]
+    pub(super) fn fields(&self) -> usize {
+        self.bounds.len() + self.surplus_fields
+    }
+
+    /// Begins a new row.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        self.bounds.clear();
+        self.surplus_fields = 0;
+        self.state = State::Plain;
+        self.at = 0;
+        self.field_start = 0;
+        self.fault = None;
+        self.seen = 0;
+        self.has_quotes = false;
+        self.has_doubled_quotes = false;
+    }
+
+    /// The fields of the row, as bounds into its raw bytes, or into [`unescaped`](Self::unescape) once that was called.
+    #[inline]
+    pub(super) fn bounds(&self) -> &[FieldBounds] {
+        &self.bounds
+    }
+
+    /// True when all bytes of the row are known to be ASCII.
+    #[inline]
+    pub(super) fn ascii(&self) -> bool {
+        self.seen & HIGH_BITS == 0 && !self.has_quotes
+    }
+
+    /// True when a quote was seen in the row, so that it may hold line ends.
+    #[inline]
+    pub(super) fn has_quotes(&self) -> bool {
+        self.has_quotes
+    }
+
+    /// True when the row's bounds mean the unescaped copy.
+    #[inline]
+    pub(super) fn has_doubled_quotes(&self) -> bool {
+        self.has_doubled_quotes
+    }
+
+    /// The copy that [`unescape`](Self::unescape) made.
+    pub(super) fn unescaped(&self) -> &[u8] {
+        &self.unescaped
+    }
+
+    /// When the row is cut by the size limit: where the field starts that is open, if it is a quoted one, with the fault that this is.
+    pub(super) fn open_quote(&self) -> Option<(usize, Fault)> {
+        match self.state {
+            State::Plain => None,
+            State::Quoted { open } => Some((open, self.fault_here(FaultKind::Unclosed, open))),
+        }
+    }
+
+    /// How far the row has been looked at: outside quotes there is no line end before.
+    pub(super) fn looked_at(&self) -> usize {
+        self.at
+    }
+
+    /// Goes on with the row until it ends or the bytes do (then `None`). `bytes` starts where the row does and is readable for a word
+    /// beyond `limit`; `is_last` says that nothing follows `limit`.
+    #[inline]
+    pub(super) fn advance(&mut self, bytes: &[u8], limit: usize, is_last: bool) -> Option<Found> {
+        loop {
+            let next = match self.state {
+                State::Plain => self.plain(bytes, limit, is_last),
+                State::Quoted { open } => self.quoted(bytes, limit, is_last, open),
+            };
+            match next {
+                Next::State => {}
+                Next::More => return None,
+                Next::Found(found) => return Some(found),
+            }
+        }
+    }
+
+    /// The high bit of each byte of the word that is a delimiter, quote or line end. Exact, unlike the usual test for a zero byte, which
+    /// may also mark bytes behind the first hit.
+    #[inline]
+    fn hits(&self, word: u64) -> u64 {
+        let miss = |pattern: u64| {
+            let difference = word ^ pattern;
+            ((difference & LOW_BITS) + LOW_BITS) | difference
+        };
+        let missed =
+            miss(self.delimiters) & miss(LINE_FEEDS) & miss(self.quotes) & miss(CARRIAGE_RETURNS);
+        !missed & HIGH_BITS
+    }
+
+    #[inline]
+    fn plain(&mut self, bytes: &[u8], limit: usize, is_last: bool) -> Next {
+        let mut word_at = self.at;
+        while word_at < limit {
+            let Some(chunk) = bytes[word_at..].first_chunk::<8>() else {
+                debug_assert!(false, "the window is padded by a word");
+                break;
+            };
+            let word = u64::from_le_bytes(*chunk);
+            self.seen |= word;
+            let mut hits = self.hits(word);
+            while hits != 0 {
+                let at = word_at + (hits.trailing_zeros() / 8) as usize;
+                if at >= limit {
+                    break;
+                }
+                let byte = bytes[at];
+                if byte == self.delimiter {
+                    self.end_field(at);
+                    self.field_start = at + 1;
+                } else if byte == b'\n' {
+                    return self.end_row(at, 1);
+                } else {
+                    return self.rare(bytes, at, limit, is_last);
+                }
+                hits &= hits - 1;
+            }
+            word_at += 8;
+        }
+        if is_last {
+            return self.end_row(limit, 0);
+        }
+        self.at = limit;
+        Next::More
+    }
+
+    /// A quote or a carriage return outside quotes.
+    #[cold]
+    fn rare(&mut self, bytes: &[u8], at: usize, limit: usize, is_last: bool) -> Next {
+        if bytes[at] == self.quote {
+            self.has_quotes = true;
+            self.at = at + 1;
+            if at == self.field_start {
+                self.state = State::Quoted { open: at };
+            } else {
+                self.note(FaultKind::BareQuote, at);
+            }
+            return Next::State;
+        }
+        match line_end(bytes, at, limit, is_last) {
+            Some(line_end) => self.end_row(at, line_end),
+            None => {
+                self.at = at;
+                Next::More
+            }
+        }
+    }
+
+    fn quoted(&mut self, bytes: &[u8], limit: usize, is_last: bool, open: usize) -> Next {
+        let Some(found) = memchr(self.quote, &bytes[self.at..limit]) else {
+            self.at = limit;
+            return if is_last {
+                self.broken(FaultKind::Unclosed, open)
+            } else {
+                Next::More
+            };
+        };
+        let close = self.at + found;
+        self.at = close;
+        let after = close + 1;
+        if after == limit {
+            if !is_last {
+                return Next::More;
+            }
+            self.push(open + 1, close);
+            return self.found(after, 0);
+        }
+        let byte = bytes[after];
+        if byte == self.quote {
+            self.has_doubled_quotes = true;
+            self.at = after + 1;
+            return Next::State;
+        }
+        if byte == self.delimiter {
+            self.push(open + 1, close);
+            self.field_start = after + 1;
+            self.at = after + 1;
+            self.state = State::Plain;
+            return Next::State;
+        }
+        if byte == b'\n' || byte == b'\r' {
+            let Some(line_end) = line_end(bytes, after, limit, is_last) else {
+                return Next::More;
+            };
+            self.push(open + 1, close);
+            return self.found(after, line_end);
+        }
+        if memchr2(b'\n', b'\r', &bytes[open..close]).is_some() {
+            return self.broken(FaultKind::TextAfterDistantQuote, open);
+        }
+        self.note(FaultKind::TextAfterQuote, close);
+        self.at = after;
+        self.state = State::Plain;
+        Next::State
+    }
+
+    fn broken(&self, kind: FaultKind, open: usize) -> Next {
+        Next::Found(Found::Broken {
+            open,
+            fault: self.fault_here(kind, open),
+        })
+    }
+
+    /// The first fault of the row: an earlier one stays.
+    fn fault_here(&self, kind: FaultKind, at: usize) -> Fault {
+        self.fault.unwrap_or(Fault {
+            kind,
+            field: self.bounds.len(),
+            at,
+        })
+    }
+
+    fn note(&mut self, kind: FaultKind, at: usize) {
+        self.fault = Some(self.fault_here(kind, at));
+    }
+
+    #[inline]
+    fn end_field(&mut self, end: usize) {
+        self.push(self.field_start, end);
+    }
+
+    #[inline]
+    fn push(&mut self, start: usize, end: usize) {
+        if self.bounds.len() < self.kept_fields {
+            self.bounds.push(FieldBounds { start, end });
+        } else {
+            self.surplus_fields += 1;
+        }
+    }
+
+    #[inline]
+    fn end_row(&mut self, len: usize, line_end: usize) -> Next {
+        self.end_field(len);
+        self.found(len, line_end)
+    }
+
+    #[inline]
+    fn found(&self, len: usize, line_end: usize) -> Next {
+        Next::Found(Found::Row {
+            len,
+            line_end,
+            fault: self.fault,
+        })
+    }
+
+    /// Copies the fields with doubled quotes made single; the bounds then mean the copy.
+    #[cold]
+    pub(super) fn unescape(&mut self, raw: &[u8]) {
+        self.unescaped.clear();
+        for bounds in &mut self.bounds {
+            let mut text = &raw[bounds.start..bounds.end];
+            bounds.start = self.unescaped.len();
+            while let Some(quote) = memchr(self.quote, text) {
+                self.unescaped.extend_from_slice(&text[..=quote]);
+                // A sound row has quotes inside a field in pairs only.
+                text = text.get(quote + 2..).unwrap_or_default();
+            }
+            self.unescaped.extend_from_slice(text);
+            bounds.end = self.unescaped.len();
+        }
+    }
+}
+
+/// The length of the line end at `at`, or `None` if it takes the next byte to tell a lone CR from CRLF.
+pub(super) fn line_end(bytes: &[u8], at: usize, limit: usize, is_last: bool) -> Option<usize> {
+    if bytes[at] == b'\n' {
+        return Some(1);
+    }
+    if at + 1 < limit {
+        return Some(if bytes[at + 1] == b'\n' { 2 } else { 1 });
+    }
+    is_last.then_some(1)
+}
+
+/// How many line ends the bytes hold: LF, CRLF and lone CR count one each.
+pub(super) fn count_line_ends(bytes: &[u8]) -> u64 {
+    let mut count = 0;
+    let mut rest = bytes;
+    while let Some(at) = memchr2(b'\n', b'\r', rest) {
+        count += 1;
+        let crlf = rest[at] == b'\r' && rest.get(at + 1) == Some(&b'\n');
+        rest = &rest[at + 1 + usize::from(crlf)..];
+    }
+    count
+}
