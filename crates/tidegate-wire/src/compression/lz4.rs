@@ -25,8 +25,8 @@ const SKIPPABLE_MAGIC: u32 = 0x184D_2A50;
 /// of the xxHash32 of these two bytes.
 const HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
 
-/// Input bytes of one block. Two less than 64 KiB, which lets positions be 16-bit numbers and the hash table
-/// half as large: it then stays in the processor's first-level cache.
+/// Input bytes of one block: two less than 64 KiB, which lets positions be 16-bit numbers and halves the hash
+/// table.
 const BLOCK_LEN: usize = 65_534;
 
 /// Set in a block's length where the block is stored as it is.
