@@ -1,0 +1,141 @@
+//! What can go wrong between this client and a cluster.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+/// What sort of failure an [`Error`] is: enough to choose an exit code or a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No broker could be reached, or a connection broke.
+    Unreachable,
+    /// An answer, or any progress, did not come in time.
+    Timeout,
+    /// The broker does not believe who we are.
+    Authentication,
+    /// We are known, but may not do this.
+    Authorization,
+    /// The topic (or partition) does not exist.
+    TopicMissing,
+    /// Something else is wrong with the topic: it exists already, or its settings do not allow this.
+    Topic,
+    /// A record or batch is larger than the broker takes.
+    TooLarge,
+    /// A batch was refused for good, or what became of it cannot be known.
+    Delivery,
+    /// Another producer with the same identity took over.
+    Fenced,
+    /// The other side broke the protocol, or speaks none that we know.
+    Protocol,
+    /// The client was set up wrongly.
+    Configuration,
+    /// A consumer group refused us, or is not in a state that allows this.
+    Group,
+    /// An offset lies outside of the log.
+    OffsetOutOfRange,
+    /// The client was closed while this was under way.
+    Closed,
+}
+
+/// A failed operation: what, where, and why.
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    kafka_code: Option<i16>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of this kind that says `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let inner = Inner { kind, message: message.into(), kafka_code: None, source: None };
+        Self { inner: Box::new(inner) }
+    }
+
+    /// An I/O failure with what was being done.
+    pub(crate) fn io(doing: impl fmt::Display, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ErrorKind::Timeout,
+            io::ErrorKind::InvalidData => ErrorKind::Protocol,
+            _ => ErrorKind::Unreachable,
+        };
+        // The kernel's word for a passed deadline is "Resource temporarily unavailable": say what it means.
+        let why = match kind {
+            ErrorKind::Timeout => "no answer in time".to_owned(),
+            _ => source.to_string(),
+        };
+        Self::new(kind, format!("{doing}: {why}")).with_source(source)
+    }
+
+    /// An error code in a broker's answer, with what was being done and the broker's own words if it sent any.
+    pub fn kafka(doing: impl fmt::Display, code: i16, said: Option<&str>) -> Self {
+        let name = crate::retry::code_name(code);
+        let message = match said.filter(|said| !said.is_empty()) {
+            Some(said) => format!("{doing}: {name} ({code}): {said}"),
+            None => format!("{doing}: {name} ({code})"),
+        };
+        let mut error = Self::new(crate::retry::kind_of(code), message);
+        error.inner.kafka_code = Some(code);
+        error
+    }
+
+    /// The same error with the failure below it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.inner.source = Some(source.into());
+        self
+    }
+
+    /// The same error, told as part of something larger: `context: message`.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.inner.message = format!("{context}: {}", self.inner.message);
+        self
+    }
+
+    /// What sort of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// The error code that the broker answered with, if it was an answer.
+    pub fn kafka_code(&self) -> Option<i16> {
+        self.inner.kafka_code
+    }
+
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn is_retriable(&self) -> bool {
+        match self.inner.kafka_code {
+            Some(code) => crate::retry::is_retriable(code),
+            None => matches!(self.inner.kind, ErrorKind::Unreachable | ErrorKind::Timeout),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.inner.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Error")
+            .field("kind", &self.inner.kind)
+            .field("message", &self.inner.message)
+            .field("kafka_code", &self.inner.kafka_code)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
