@@ -1,1 +1,52 @@
 //! Embedded, durable, single-node Kafka broker and schema registry for development and tests.
+//!
+//! [`Broker::start`] serves Kafka's protocol, and the registry's REST API if asked to, from a data
+//! directory, on threads of its own. Clients of any make connect to it; what they produce is there again
+//! after a crash of the process. It is one node: nothing is replicated, and a power failure may cost the
+//! last moments, so it is not a place for data that exists nowhere else.
+//!
+//! ```
+//! use tidegate_broker::{Broker, BrokerConfig};
+//!
+//! # fn main() -> Result<(), tidegate_broker::Error> {
+//! # let dir = std::env::temp_dir().join("tidegate-broker-example");
+//! let broker = Broker::start(BrokerConfig::new(&dir))?;
+//! println!("kcat -L -b {}", broker.address());
+//! broker.stop()
+//! # }
+//! ```
+//!
+//! | part | where |
+//! |---|---|
+//! | one file per API, and the table of those served | `api` |
+//! | connections: frames in, answers out, in order | `server` |
+//! | partitions: files of batches, recovery, idempotence | `log` |
+//! | topics, committed offsets, producer ids | `journal`, `topics` |
+//! | group membership | `group` |
+//! | faults for tests | [`Faults`] |
+//! | the schema registry | `registry` |
+
+mod address;
+mod api;
+mod broker;
+mod codes;
+mod config;
+mod error;
+mod faults;
+mod group;
+mod journal;
+mod log;
+mod registry;
+mod server;
+mod shared;
+mod sync;
+mod topic_config;
+mod topics;
+
+pub use address::Addresses;
+pub use broker::Broker;
+pub use config::BrokerConfig;
+pub use error::{Error, ErrorKind};
+pub use faults::{Action, Faults, InjectedFault, Rule, Seen};
+pub use kafka_protocol::messages::ApiKey;
+pub use log::Truncation;
