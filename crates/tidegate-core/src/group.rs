@@ -1,1 +1,442 @@
-//! Groups.
+//! Grouping: consecutive rows that are equal in the group-by columns make one record.
+//!
+//! Cells are compared by their text. A group ends where another one begins, or with the input; the same values later in the file begin a new group.
+//!
+//! A group is sent whole or not at all. So a bad row rejects the group it belongs to: each of its rows is given as a bad row that names the cause. A
+//! bad row whose group-by cells were read before its fault belongs to the group they say, unless rows of one group stand on both sides of it:
+//! then it belongs to that one. A bad row whose group-by cells cannot be read may belong to the group before it or the one behind it, and rejects
+//! both.
+//!
+//! Rows of a rejected group are given as soon as that is known; only those of a group that may still be sent are held, up to
+//! [`MAX_GROUP_SIZE`].
+
+use std::io::Read;
+
+use crate::Result;
+use crate::encode::{ValueFormat, put_long};
+use crate::limits::MAX_GROUP_ROWS;
+use crate::read::reader::Advance;
+use crate::read::{BadRow, BadRowKind, Position, Row, RowReader, show_text};
+use crate::records::{bad_cell, bad_key, bad_row};
+use crate::schema::{RecordPlan, Shape};
+
+/// The largest group, in bytes of its rows as they stand in the input and, separately, of its record: 8 MiB. Larger ones are rejected.
+pub const MAX_GROUP_SIZE: usize = 8 << 20;
+
+/// A group that is complete.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Complete {
+    pub(crate) rows: u32,
+    pub(crate) first: Position,
+    pub(crate) end: Position,
+}
+
+/// The cells of one row in the group-by columns.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct GroupValues {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl GroupValues {
+    fn set<'a>(&mut self, texts: impl Iterator<Item = &'a [u8]>) {
+        self.bytes.clear();
+        self.ends.clear();
+        for text in texts {
+            self.bytes.extend_from_slice(text);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| &self.bytes[start..*end])
+    }
+
+    fn are_those_of(&self, row: &Row<'_>, columns: &[usize]) -> bool {
+        columns
+            .iter()
+            .map(|column| row.field(*column))
+            .eq(self.texts())
+    }
+}
+
+/// A row of the open group, of which only the place is kept; its raw bytes stand in [`Grouping::held_raw`].
+#[derive(Debug, Clone, Copy)]
+struct HeldRow {
+    start: Position,
+    raw_end: usize,
+}
+
+/// What is known about the bad rows since the last good one.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+enum Stray {
+    /// There are none.
+    #[default]
+    None,
+    /// The last of them has these group-by cells, which are not those of the open group.
+    Of(GroupValues),
+    /// For at least one it is not known.
+    Unknown,
+}
+
+/// How far the open group is.
+#[derive(Debug, Default)]
+enum State {
+    /// No group is open.
+    #[default]
+    Between,
+    /// Its rows are held.
+    Open,
+    /// It is rejected, for this reason.
+    Rejected(String),
+}
+
+/// The group at hand.
+#[derive(Debug)]
+pub(crate) struct Grouping {
+    state: State,
+    values: GroupValues,
+    first: Position,
+    end: Position,
+    rows: u32,
+    held: Vec<HeldRow>,
+    held_raw: Vec<u8>,
+    before: Vec<u8>,
+    items: Vec<u8>,
+    after: Vec<u8>,
+    key: Vec<u8>,
+    has_key: bool,
+    /// Where a key of several cells is put together.
+    joined_key: Vec<u8>,
+    stray: Stray,
+    /// Bad rows behind the open group that may turn out to be inside it.
+    strays: Vec<BadRow>,
+    strays_size: usize,
+    /// A row was read that is not in a group yet.
+    row_at_hand: bool,
+    input_ended: bool,
+    boundary: Position,
+}
+
+impl Grouping {
+    pub(crate) fn new(position: Position) -> Self {
+        Self {
+            state: State::Between,
+            values: GroupValues::default(),
+            first: position,
+            end: position,
+            rows: 0,
+            held: Vec::new(),
+            held_raw: Vec::new(),
+            before: Vec::new(),
+            items: Vec::new(),
+            after: Vec::new(),
+            key: Vec::new(),
+            has_key: false,
+            joined_key: Vec::new(),
+            stray: Stray::None,
+            strays: Vec::new(),
+            strays_size: 0,
+            row_at_hand: false,
+            input_ended: false,
+            boundary: position,
+        }
+    }
+
+    /// Behind the last group that was given, whether as a record or row by row.
+    pub(crate) fn boundary(&self) -> Position {
+        self.boundary
+    }
+
+    /// Reads on until there is something to give: rows in `bad`, or a complete group. Neither means that the input has ended.
+    pub(crate) fn advance<R: Read>(
+        &mut self,
+        reader: &mut RowReader<R>,
+        plan: &RecordPlan,
+        bad: &mut Vec<BadRow>,
+    ) -> Result<Option<Complete>> {
+        while bad.is_empty() {
+            if self.row_at_hand {
+                let row = reader.current();
+                if let Some(complete) = self.place(&row, plan, bad) {
+                    return Ok(Some(complete));
+                }
+                continue;
+            }
+            if self.input_ended {
+                if let Some(complete) = self.end_group(plan, bad) {
+                    return Ok(Some(complete));
+                }
+                if bad.is_empty() {
+                    self.boundary = reader.position();
+                    return Ok(None);
+                }
+                continue;
+            }
+            match reader.advance()? {
+                Advance::Row => self.row_at_hand = true,
+                Advance::Bad(row) => self.stray(row, reader, plan, bad),
+                Advance::End => self.input_ended = true,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts the row at hand into the open group or a new one; or ends the open group first and leaves the row at hand.
+    fn place(
+        &mut self,
+        row: &Row<'_>,
+        plan: &RecordPlan,
+        bad: &mut Vec<BadRow>,
+    ) -> Option<Complete> {
+        let columns = &plan.group_columns;
+        if matches!(self.state, State::Between) {
+            if self.give_strays(bad) {
+                return None;
+            }
+            self.begin(row, plan);
+        } else if self.values.are_those_of(row, columns) {
+            if self.stray != Stray::None && matches!(self.state, State::Open) {
+                self.reject("a row inside it cannot be read", plan, bad);
+            }
+            self.stray = Stray::None;
+        } else {
+            return self.end_group(plan, bad);
+        }
+        self.row_at_hand = false;
+        self.add(row, plan, bad);
+        None
+    }
+
+    /// Closes the open group, if there is one; a sound one is complete. Bad rows behind it are given once it is closed.
+    fn end_group(&mut self, plan: &RecordPlan, bad: &mut Vec<BadRow>) -> Option<Complete> {
+        if matches!(self.state, State::Open) && self.stray == Stray::Unknown {
+            self.reject(
+                "a row behind it cannot be read and may belong to it",
+                plan,
+                bad,
+            );
+        }
+        let state = std::mem::take(&mut self.state);
+        match state {
+            State::Between => {
+                self.give_strays(bad);
+            }
+            State::Rejected(_) => self.boundary = self.end,
+            State::Open => {
+                self.boundary = self.end;
+                return Some(Complete {
+                    rows: self.rows,
+                    first: self.first,
+                    end: self.end,
+                });
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, row: &Row<'_>, plan: &RecordPlan) {
+        self.values
+            .set(plan.group_columns.iter().map(|column| row.field(*column)));
+        self.first = row.start();
+        self.rows = 0;
+        self.held.clear();
+        self.held_raw.clear();
+        self.items.clear();
+        let stray = std::mem::take(&mut self.stray);
+        self.state = match stray {
+            Stray::Unknown => {
+                State::Rejected("a row before it cannot be read and may belong to it".into())
+            }
+            Stray::Of(values) if values == self.values => {
+                State::Rejected("a row of it cannot be read".into())
+            }
+            Stray::Of(_) | Stray::None => State::Open,
+        };
+    }
+
+    /// Adds a row to the group it belongs to.
+    fn add(&mut self, row: &Row<'_>, plan: &RecordPlan, bad: &mut Vec<BadRow>) {
+        self.end = row.end();
+        if let State::Rejected(cause) = &self.state {
+            bad.push(bad_row(
+                row,
+                BadRowKind::Group,
+                None,
+                self.reason(cause, plan),
+            ));
+            return;
+        }
+        if let Err(mut fault) = self.encode(row, plan) {
+            let cause = fault.to_string();
+            fault.reason.push_str("; its group is rejected with it");
+            self.reject(&cause, plan, bad);
+            bad.push(fault);
+            return;
+        }
+        self.rows += 1;
+        self.held_raw.extend_from_slice(row.raw());
+        self.held.push(HeldRow {
+            start: row.start(),
+            raw_end: self.held_raw.len(),
+        });
+        let size = self
+            .held_raw
+            .len()
+            .max(self.before.len() + self.items.len() + self.after.len());
+        if size > MAX_GROUP_SIZE || self.held.len() > MAX_GROUP_ROWS {
+            let cause = format!(
+                "it is larger than {} MiB or {MAX_GROUP_ROWS} rows: is the input sorted by the group-by columns, and are they the right ones?",
+                MAX_GROUP_SIZE >> 20
+            );
+            self.reject(&cause, plan, bad);
+        }
+    }
+
+    fn encode(&mut self, row: &Row<'_>, plan: &RecordPlan) -> Result<(), BadRow> {
+        let Shape::Group {
+            before,
+            items,
+            after,
+        } = &plan.shape
+        else {
+            unreachable!("rows are grouped by plans with groups only");
+        };
+        if self.rows == 0 {
+            self.before.clear();
+            self.after.clear();
+            for (ops, out) in [(before, &mut self.before), (after, &mut self.after)] {
+                plan.encode(ops, row, out)
+                    .map_err(|error| bad_cell(plan, ops, row, error))?;
+            }
+            if let Some(column) = plan.key.fault(row) {
+                return Err(bad_key(plan, row, column));
+            }
+            let key = plan
+                .key
+                .key(plan.null_token.as_deref(), row, &mut self.joined_key);
+            self.has_key = key.is_some();
+            self.key.clear();
+            self.key.extend_from_slice(key.unwrap_or_default());
+        } else if plan.format == ValueFormat::Json {
+            self.items.push(b',');
+        }
+        plan.encode(items, row, &mut self.items)
+            .map_err(|error| bad_cell(plan, items, row, error))
+    }
+
+    /// A bad row was read.
+    #[cold]
+    fn stray<R: Read>(
+        &mut self,
+        row: BadRow,
+        reader: &RowReader<R>,
+        plan: &RecordPlan,
+        bad: &mut Vec<BadRow>,
+    ) {
+        let cells: Option<Vec<Vec<u8>>> = plan
+            .group_columns
+            .iter()
+            .map(|column| reader.sound_field(&row, *column))
+            .collect();
+        let values = cells.map(|cells| {
+            let mut values = GroupValues::default();
+            values.set(cells.iter().map(Vec::as_slice));
+            values
+        });
+        let is_inside =
+            !matches!(self.state, State::Between) && values.as_ref() == Some(&self.values);
+        if is_inside {
+            self.end = reader.position();
+            if matches!(self.state, State::Open) {
+                let cause = row.to_string();
+                self.reject(&cause, plan, bad);
+            }
+            bad.push(row);
+            return;
+        }
+        self.stray = match values {
+            Some(values) if self.stray != Stray::Unknown => Stray::Of(values),
+            _ => Stray::Unknown,
+        };
+        if !matches!(self.state, State::Open) {
+            bad.push(row);
+            return;
+        }
+        self.strays_size += row.raw.len();
+        self.strays.push(row);
+        if self.strays_size > MAX_GROUP_SIZE || self.strays.len() > MAX_GROUP_ROWS {
+            // Too many to wait for what comes behind them.
+            self.stray = Stray::Unknown;
+            self.reject(
+                "the rows behind it cannot be read and may belong to it",
+                plan,
+                bad,
+            );
+        }
+    }
+
+    /// Rejects the open group: its rows, and the bad ones read since, are given.
+    #[cold]
+    fn reject(&mut self, cause: &str, plan: &RecordPlan, bad: &mut Vec<BadRow>) {
+        let reason = self.reason(cause, plan);
+        let mut raw_start = 0;
+        for row in self.held.drain(..) {
+            let raw = self.held_raw[raw_start..row.raw_end].to_vec();
+            raw_start = row.raw_end;
+            bad.push(BadRow {
+                row: row.start.row + 1,
+                line: row.start.line,
+                byte: row.start.byte,
+                column: None,
+                kind: BadRowKind::Group,
+                reason: reason.clone(),
+                raw_len: raw.len() as u64,
+                raw,
+            });
+        }
+        self.give_strays(bad);
+        self.state = State::Rejected(cause.to_owned());
+    }
+
+    /// Gives the bad rows that were held back, and says whether there were any.
+    fn give_strays(&mut self, bad: &mut Vec<BadRow>) -> bool {
+        self.strays_size = 0;
+        bad.append(&mut self.strays);
+        !bad.is_empty()
+    }
+
+    fn reason(&self, cause: &str, plan: &RecordPlan) -> String {
+        let names = plan.group_columns();
+        let values = names.iter().zip(self.values.texts());
+        let values: Vec<_> = values
+            .map(|(name, text)| format!("{name} = {}", show_text(text)))
+            .collect();
+        format!("rejected with its group ({}): {cause}", values.join(", "))
+    }
+
+    /// Appends the value of the group that was completed last.
+    pub(crate) fn put_value(&self, format: ValueFormat, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.before);
+        if format == ValueFormat::Avro {
+            // The array is one block: the count of its items, then the items, then an empty block.
+            put_long(out, i64::from(self.rows));
+        }
+        out.extend_from_slice(&self.items);
+        if format == ValueFormat::Avro {
+            put_long(out, 0);
+        }
+        out.extend_from_slice(&self.after);
+    }
+
+    /// The key of the group that was completed last.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.has_key.then_some(&self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests;

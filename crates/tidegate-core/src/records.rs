@@ -1,1 +1,280 @@
-//! Records.
+//! Records: the one place where reading, grouping and encoding meet.
+//!
+//! A [`RecordStream`] is pulled: each step gives one encoded record, or the rows that were rejected, borrowed until the next step. Publishing,
+//! verifying and counting all pull from it, so what is verified is by construction what would have been published. From row to record nothing
+//! is allocated once the buffers have grown to the size of the largest.
+
+use std::io::Read;
+
+use crate::encode::{CellError, Op, ValueFormat, confluent_header};
+use crate::group::Grouping;
+use crate::read::reader::Advance;
+use crate::read::{BadRow, BadRowKind, Header, Position, Row, RowReader};
+use crate::schema::{RecordPlan, Shape};
+use crate::{Error, ErrorKind, Result};
+
+/// A record, encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct EncodedRecord<'a> {
+    /// The key; `None` without one.
+    pub key: Option<&'a [u8]>,
+    /// The value, with Confluent's header where a schema id is known.
+    pub value: &'a [u8],
+    /// How many rows are in it; at least 1.
+    pub rows: u32,
+    /// The number of the first of them, from 1.
+    pub first_row: u64,
+    /// The number of the last of them. Rejected rows may stand between the two only before or after a group, never in it.
+    pub last_row: u64,
+    /// The physical line on which the first of them starts, from 1.
+    pub first_line: u64,
+    /// Where the row behind the last of them starts: reading from there gives exactly the rest.
+    pub end: Position,
+}
+
+/// What [`RecordStream::next`] gives.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// The next record.
+    Record(EncodedRecord<'a>),
+    /// Rows that are in no record, each with its reason; at least one. The rows of a rejected group may come in several steps.
+    Bad(&'a [BadRow]),
+    /// The input has ended.
+    End,
+}
+
+/// Makes records of the rows of an input, by a plan.
+///
+/// ```
+/// use tidegate_core::encode::ValueFormat;
+/// use tidegate_core::key::KeyChoice;
+/// use tidegate_core::read::{CsvFormat, RowReader};
+/// use tidegate_core::records::{RecordStream, Step};
+/// use tidegate_core::schema::{PlanRequest, RecordPlan};
+///
+/// let csv = CsvFormat::default();
+/// let reader = RowReader::open("ts,cpu\n7,0.5\n".as_bytes(), csv.clone())?;
+/// let plan = RecordPlan::compile(&PlanRequest {
+///     schema: r#"{"type": "record", "name": "Usage", "fields": [
+///         {"name": "ts", "type": "long"}, {"name": "cpu", "type": "double"}]}"#,
+///     header: reader.header(),
+///     csv: &csv,
+///     format: ValueFormat::Json,
+///     key: &KeyChoice::Default,
+///     group_by: &[],
+///     map: &[],
+/// })?;
+/// let mut records = RecordStream::new(reader, &plan, None)?;
+/// let Step::Record(record) = records.next()? else { panic!("the row is good") };
+/// assert_eq!(record.key, Some(&b"7"[..]));
+/// assert_eq!(record.value, br#"{"ts":7,"cpu":0.5}"#);
+/// assert!(matches!(records.next()?, Step::End));
+/// # Ok::<(), tidegate_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct RecordStream<'p, R> {
+    reader: RowReader<R>,
+    plan: &'p RecordPlan,
+    /// How many bytes of `value` are the header that all values share.
+    header_len: usize,
+    value: Vec<u8>,
+    key: Vec<u8>,
+    bad: Vec<BadRow>,
+    grouping: Grouping,
+    rows_read: u64,
+}
+
+impl<'p, R: Read> RecordStream<'p, R> {
+    /// A stream of the rows that `reader` has not read yet. With a schema id, Avro values get Confluent's header.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InputChanged`] when the reader's header is not the one the plan was compiled for, and [`ErrorKind::Internal`] for a
+    /// schema id with JSON values, which have no place for one.
+    pub fn new(reader: RowReader<R>, plan: &'p RecordPlan, schema_id: Option<u32>) -> Result<Self> {
+        check_header(plan.header(), reader.header())?;
+        if schema_id.is_some() && plan.format() == ValueFormat::Json {
+            return Err(Error::internal(
+                "a schema id was given for JSON values, which have no place for one",
+            ));
+        }
+        let value = schema_id.map_or_else(Vec::new, |id| confluent_header(id).to_vec());
+        Ok(Self {
+            header_len: value.len(),
+            grouping: Grouping::new(reader.position()),
+            value,
+            key: Vec::new(),
+            bad: Vec::new(),
+            rows_read: 0,
+            reader,
+            plan,
+        })
+    }
+
+    /// The next record, or the next rejected rows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when the input cannot be read. What is wrong with a row is no error but a [`Step::Bad`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a record borrows from the stream, which an Iterator's item cannot"
+    )]
+    #[inline]
+    pub fn next(&mut self) -> Result<Step<'_>> {
+        let plan = self.plan;
+        match &plan.shape {
+            Shape::Row { ops } => self.next_row(ops),
+            Shape::Group { .. } => self.next_group(),
+        }
+    }
+
+    /// Where a later stream may begin to give exactly what this one has not given yet: behind the last record or rejected row, and, with
+    /// groups, never inside one.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        if self.plan.is_grouped() {
+            self.grouping.boundary()
+        } else {
+            self.reader.position()
+        }
+    }
+
+    /// How many rows were given so far, in records and as rejected ones. At the end these are all rows of the input.
+    #[must_use]
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read
+    }
+
+    /// Blank lines skipped so far.
+    #[must_use]
+    pub fn blank_lines(&self) -> u64 {
+        self.reader.blank_lines()
+    }
+
+    #[inline]
+    fn next_row(&mut self, ops: &[Op]) -> Result<Step<'_>> {
+        match self.reader.advance()? {
+            Advance::Row => {}
+            Advance::Bad(bad) => {
+                self.rows_read += 1;
+                return Ok(only(bad, &mut self.bad));
+            }
+            Advance::End => return Ok(Step::End),
+        }
+        self.rows_read += 1;
+        self.value.truncate(self.header_len);
+        let row = self.reader.current();
+        if let Err(error) = self.plan.encode(ops, &row, &mut self.value) {
+            return Ok(only(bad_cell(self.plan, ops, &row, error), &mut self.bad));
+        }
+        if let Some(column) = self.plan.key.fault(&row) {
+            return Ok(only(bad_key(self.plan, &row, column), &mut self.bad));
+        }
+        let first = row.start();
+        Ok(Step::Record(EncodedRecord {
+            key: self
+                .plan
+                .key
+                .key(self.plan.null_token.as_deref(), &row, &mut self.key),
+            value: &self.value,
+            rows: 1,
+            first_row: first.row + 1,
+            last_row: first.row + 1,
+            first_line: first.line,
+            end: row.end(),
+        }))
+    }
+
+    fn next_group(&mut self) -> Result<Step<'_>> {
+        self.bad.clear();
+        let complete = self
+            .grouping
+            .advance(&mut self.reader, self.plan, &mut self.bad)?;
+        if !self.bad.is_empty() {
+            self.rows_read += self.bad.len() as u64;
+            return Ok(Step::Bad(&self.bad));
+        }
+        let Some(group) = complete else {
+            return Ok(Step::End);
+        };
+        self.rows_read += u64::from(group.rows);
+        self.value.truncate(self.header_len);
+        self.grouping.put_value(self.plan.format, &mut self.value);
+        Ok(Step::Record(EncodedRecord {
+            key: self.grouping.key(),
+            value: &self.value,
+            rows: group.rows,
+            first_row: group.first.row + 1,
+            last_row: group.end.row,
+            first_line: group.first.line,
+            end: group.end,
+        }))
+    }
+}
+
+/// A step of one bad row.
+#[cold]
+fn only(bad: BadRow, rows: &mut Vec<BadRow>) -> Step<'_> {
+    rows.clear();
+    rows.push(bad);
+    Step::Bad(rows)
+}
+
+fn check_header(expected: &Header, found: &Header) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InputChanged,
+        "the header of the input is not the one that the plan was made for",
+    ))
+}
+
+/// The bad row of a cell that is no value of its field's type.
+#[cold]
+pub(crate) fn bad_cell(plan: &RecordPlan, ops: &[Op], row: &Row<'_>, error: CellError) -> BadRow {
+    let reason = error.reason(ops, row.field(error.column));
+    bad_row(
+        row,
+        BadRowKind::Value,
+        Some(plan.header().names()[error.column].clone()),
+        reason,
+    )
+}
+
+/// The bad row of a key that is not UTF-8.
+#[cold]
+pub(crate) fn bad_key(plan: &RecordPlan, row: &Row<'_>, column: usize) -> BadRow {
+    let reason = format!(
+        "expected a key in UTF-8, found {}",
+        crate::read::show_text(row.field(column))
+    );
+    bad_row(
+        row,
+        BadRowKind::Value,
+        Some(plan.header().names()[column].clone()),
+        reason,
+    )
+}
+
+/// A row that was read well and is rejected all the same.
+#[cold]
+pub(crate) fn bad_row(
+    row: &Row<'_>,
+    kind: BadRowKind,
+    column: Option<String>,
+    reason: String,
+) -> BadRow {
+    BadRow {
+        row: row.number(),
+        line: row.line(),
+        byte: row.start().byte,
+        column,
+        kind,
+        reason,
+        raw: row.raw().to_vec(),
+        raw_len: row.raw().len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests;

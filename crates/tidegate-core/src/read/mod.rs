@@ -19,17 +19,43 @@
 mod buffer;
 mod format;
 mod header;
-mod reader;
+pub(crate) mod reader;
 mod row;
 mod split;
 
 pub use format::CsvFormat;
 pub use header::Header;
 pub use reader::{ReadRow, RowReader};
-pub use row::{BadRow, BadRowKind, Row};
 pub(crate) use row::show_text;
+pub use row::{BadRow, BadRowKind, Row};
 
-pub use crate::position::Position;
+/// The start of a row in the decompressed input: where reading can begin, or begin again.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub struct Position {
+    /// Bytes before the row.
+    pub byte: u64,
+    /// The physical line the row starts on, from 1.
+    pub line: u64,
+    /// Rows read before it, the header not counted.
+    pub row: u64,
+}
+
+impl Position {
+    /// The start of the input: before the byte order mark, if any, and the header.
+    pub const START: Self = Self {
+        byte: 0,
+        line: 1,
+        row: 0,
+    };
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self::START
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -62,8 +62,8 @@ pub struct RowReader<R> {
     sound_fields: usize,
 }
 
-/// What [`RowReader::advance`] came to, with nothing borrowed.
-enum Advance {
+/// What [`RowReader::advance`] came to, with nothing borrowed: the row itself is [`RowReader::current`].
+pub(crate) enum Advance {
     Row,
     Bad(BadRow),
     End,
@@ -219,8 +219,9 @@ impl<R: Read> RowReader<R> {
         Some(text.to_vec())
     }
 
+    /// Reads on to the next row: what [`next`](Self::next) does, for callers that hold the reader as one of their parts.
     #[inline]
-    fn advance(&mut self) -> Result<Advance> {
+    pub(crate) fn advance(&mut self) -> Result<Advance> {
         loop {
             self.splitter.begin();
             self.start = self.position();

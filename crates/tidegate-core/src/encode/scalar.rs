@@ -1,0 +1,264 @@
+//! From the text of a cell to a value: strict, exact, and without allocation.
+//!
+//! A text either is a value of the wanted type in full, with nothing around it, or it is refused: surrounding blanks, thousands separators,
+//! hexadecimal digits and numbers that do not fit are errors, never something close to it.
+
+use super::time::{self, TimeUnit};
+
+/// Why a text is no value of the wanted type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// It is not written as one.
+    NotWrittenAsOne,
+    /// It is written as one, but the type cannot hold it.
+    OutOfRange,
+    /// It is finer than the type's unit.
+    TooPrecise,
+    /// The text stands for null, and the field takes none.
+    Null,
+    /// The value exists, but JSON has no way to write it: a NaN or an infinity.
+    NotInJson,
+}
+
+/// A whole number: an optional sign and decimal digits, leading zeros allowed.
+#[inline]
+pub(crate) fn long(text: &[u8]) -> Result<i64, Problem> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return Err(Problem::NotWrittenAsOne);
+    }
+    if digits.len() > 18 {
+        return long_checked(negative, digits);
+    }
+    // Eighteen digits cannot overflow.
+    let mut value: i64 = 0;
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(Problem::NotWrittenAsOne);
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Ok(if negative { -value } else { value })
+}
+
+#[cold]
+fn long_checked(negative: bool, digits: &[u8]) -> Result<i64, Problem> {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Problem::NotWrittenAsOne);
+    }
+    // Counted downwards, for the lowest value has no positive counterpart.
+    let mut value: i64 = 0;
+    for digit in digits {
+        let digit = i64::from(digit - b'0');
+        value = value
+            .checked_mul(10)
+            .and_then(|value| value.checked_sub(digit))
+            .ok_or(Problem::OutOfRange)?;
+    }
+    if negative {
+        Ok(value)
+    } else {
+        value.checked_neg().ok_or(Problem::OutOfRange)
+    }
+}
+
+/// A whole number of 32 bits.
+#[inline]
+pub(crate) fn int(text: &[u8]) -> Result<i32, Problem> {
+    i32::try_from(long(text)?).map_err(|_| Problem::OutOfRange)
+}
+
+/// A decimal number, rounded to the nearest double: digits with an optional sign, point and exponent, or, in any case, `nan`, `inf` or
+/// `infinity` with an optional sign.
+#[inline]
+pub(crate) fn double(text: &[u8]) -> Result<f64, Problem> {
+    let value: f64 = fast_float2::parse(text).map_err(|_| Problem::NotWrittenAsOne)?;
+    if !value.is_finite() {
+        check_non_finite(text)?;
+    }
+    Ok(value)
+}
+
+/// As [`double`], in single precision.
+#[inline]
+pub(crate) fn float(text: &[u8]) -> Result<f32, Problem> {
+    let value: f32 = fast_float2::parse(text).map_err(|_| Problem::NotWrittenAsOne)?;
+    if !value.is_finite() {
+        check_non_finite(text)?;
+    }
+    Ok(value)
+}
+
+/// A number that came out infinite although it is written in digits is too large, and not infinite.
+#[cold]
+fn check_non_finite(text: &[u8]) -> Result<(), Problem> {
+    if is_non_finite_word(text) {
+        Ok(())
+    } else {
+        Err(Problem::OutOfRange)
+    }
+}
+
+/// True for `nan`, `inf` and `infinity` in any case, with an optional sign.
+pub(crate) fn is_non_finite_word(text: &[u8]) -> bool {
+    let word = match text {
+        [b'-' | b'+', word @ ..] => word,
+        word => word,
+    };
+    [&b"nan"[..], b"inf", b"infinity"]
+        .iter()
+        .any(|known| word.eq_ignore_ascii_case(known))
+}
+
+/// `true` or `false` in any case, or `1` or `0`.
+#[inline]
+pub(crate) fn boolean(text: &[u8]) -> Result<bool, Problem> {
+    match text {
+        b"1" => Ok(true),
+        b"0" => Ok(false),
+        _ if text.eq_ignore_ascii_case(b"true") => Ok(true),
+        _ if text.eq_ignore_ascii_case(b"false") => Ok(false),
+        _ => Err(Problem::NotWrittenAsOne),
+    }
+}
+
+/// A point in time: an ISO 8601 text (see [`time::instant`]), or a whole number, which is taken as it stands, in the unit of the type.
+#[inline]
+pub(crate) fn timestamp(text: &[u8], unit: TimeUnit) -> Result<i64, Problem> {
+    if text.get(4) == Some(&b'-') && text.len() >= 10 {
+        return time::instant(text)?.in_unit(unit);
+    }
+    long(text)
+}
+
+/// A day: `YYYY-MM-DD`, or a whole number of days since 1970-01-01.
+#[inline]
+pub(crate) fn date(text: &[u8]) -> Result<i32, Problem> {
+    if text.get(4) == Some(&b'-') {
+        return time::day(text);
+    }
+    int(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Problem::{NotWrittenAsOne, OutOfRange};
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_read_in_full_or_refused() {
+        for (text, expected) in [
+            ("0", Ok(0)),
+            ("-0", Ok(0)),
+            ("+7", Ok(7)),
+            ("007", Ok(7)),
+            ("999999999999999999", Ok(999_999_999_999_999_999)),
+            ("9223372036854775807", Ok(i64::MAX)),
+            ("-9223372036854775808", Ok(i64::MIN)),
+            ("0000000000000000000000000001", Ok(1)),
+            ("9223372036854775808", Err(OutOfRange)),
+            ("-9223372036854775809", Err(OutOfRange)),
+            ("99999999999999999999999999", Err(OutOfRange)),
+            ("", Err(NotWrittenAsOne)),
+            ("-", Err(NotWrittenAsOne)),
+            ("--1", Err(NotWrittenAsOne)),
+            (" 1", Err(NotWrittenAsOne)),
+            ("1 ", Err(NotWrittenAsOne)),
+            ("1.0", Err(NotWrittenAsOne)),
+            ("1e3", Err(NotWrittenAsOne)),
+            ("0x10", Err(NotWrittenAsOne)),
+            ("1_000", Err(NotWrittenAsOne)),
+            ("1234567890123456789x", Err(NotWrittenAsOne)),
+            ("\u{0661}", Err(NotWrittenAsOne)),
+        ] {
+            assert_eq!(long(text.as_bytes()), expected, "{text}");
+        }
+        assert_eq!(int(b"2147483647"), Ok(i32::MAX));
+        assert_eq!(int(b"2147483648"), Err(OutOfRange));
+    }
+
+    #[test]
+    fn decimal_numbers_are_read_in_full_or_refused() {
+        for (text, expected) in [
+            ("0.52", Ok(0.52)),
+            ("-1.5e3", Ok(-1500.0)),
+            ("1E5", Ok(100_000.0)),
+            (".5", Ok(0.5)),
+            ("5.", Ok(5.0)),
+            ("+5", Ok(5.0)),
+            ("1e-400", Ok(0.0)),
+            ("1.7976931348623157e308", Ok(f64::MAX)),
+            ("inf", Ok(f64::INFINITY)),
+            ("-Infinity", Ok(f64::NEG_INFINITY)),
+            ("1e309", Err(OutOfRange)),
+            ("-1e999999999999999999999", Err(OutOfRange)),
+            ("", Err(NotWrittenAsOne)),
+            (".", Err(NotWrittenAsOne)),
+            ("1,5", Err(NotWrittenAsOne)),
+            ("1e", Err(NotWrittenAsOne)),
+            (" 1", Err(NotWrittenAsOne)),
+            ("1 ", Err(NotWrittenAsOne)),
+            ("0x1p3", Err(NotWrittenAsOne)),
+            ("nano", Err(NotWrittenAsOne)),
+            ("infinit", Err(NotWrittenAsOne)),
+            ("1_0", Err(NotWrittenAsOne)),
+        ] {
+            assert_eq!(double(text.as_bytes()), expected, "{text}");
+        }
+        assert!(double(b"NaN").unwrap().is_nan());
+        assert_eq!(float(b"0.1"), Ok(0.1));
+        assert_eq!(float(b"1e39"), Err(OutOfRange));
+        assert!(float(b"-nan").unwrap().is_nan());
+    }
+
+    #[test]
+    fn truth_is_written_in_words_or_bits() {
+        for (text, expected) in [
+            ("true", true),
+            ("False", false),
+            ("TRUE", true),
+            ("1", true),
+            ("0", false),
+        ] {
+            assert_eq!(boolean(text.as_bytes()), Ok(expected));
+        }
+        for text in ["", "t", "yes", "2", " true", "01"] {
+            assert_eq!(boolean(text.as_bytes()), Err(NotWrittenAsOne), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whole_numbers_are_read_as_the_standard_library_does(text in "[+-]?[0-9]{1,22}") {
+            prop_assert_eq!(long(text.as_bytes()).ok(), text.parse().ok());
+        }
+
+        #[test]
+        fn written_numbers_come_back(value: i64, fraction: f64, single: f32) {
+            prop_assert_eq!(long(value.to_string().as_bytes()), Ok(value));
+            let read = double(format!("{fraction:e}").as_bytes()).unwrap();
+            prop_assert!(read == fraction || read.is_nan() && fraction.is_nan());
+            let read = float(single.to_string().as_bytes()).unwrap();
+            prop_assert!(read == single || read.is_nan() && single.is_nan());
+        }
+
+        #[test]
+        fn no_text_is_a_number_here_that_is_none_for_the_standard_library(text in "[-+.0-9eExinfaNy_ ]{0,9}") {
+            let ours = double(text.as_bytes());
+            let theirs = text.parse::<f64>();
+            match (ours, theirs) {
+                (Ok(ours), Ok(theirs)) => prop_assert!(ours == theirs || ours.is_nan() && theirs.is_nan()),
+                (Err(OutOfRange), Ok(theirs)) => prop_assert!(theirs.is_infinite()),
+                (Err(_), Err(_)) => {}
+                (ours, theirs) => prop_assert!(false, "{ours:?} {theirs:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Days and points in time written as ISO 8601 texts.
+//!
+//! One layout is taken, the one that databases, spreadsheets and programming languages write: `2024-01-31`, `2024-01-31T12:30Z`,
+//! `2024-01-31 12:30:15.250+02:00`. Without an offset a time is UTC. A leap second, `24:00` and days that do not exist are refused.
+
+use jiff::civil::Date;
+
+use super::scalar::Problem;
+
+/// What a timestamp type counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum TimeUnit {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    Milliseconds,
+    /// Microseconds since then.
+    Microseconds,
+}
+
+/// A point in time as written: to the nanosecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Instant {
+    seconds: i64,
+    nanoseconds: u32,
+}
+
+impl Instant {
+    /// The count in `unit`, if it is a whole one.
+    pub(crate) fn in_unit(self, unit: TimeUnit) -> Result<i64, Problem> {
+        let (per_second, nanoseconds_each) = match unit {
+            TimeUnit::Milliseconds => (1_000, 1_000_000),
+            TimeUnit::Microseconds => (1_000_000, 1_000),
+        };
+        if !self.nanoseconds.is_multiple_of(nanoseconds_each) {
+            return Err(Problem::TooPrecise);
+        }
+        // Four-digit years are far from the bounds of a 64-bit count of microseconds.
+        Ok(self.seconds * per_second + i64::from(self.nanoseconds / nanoseconds_each))
+    }
+}
+
+/// Days since 1970-01-01 of a text `YYYY-MM-DD`.
+pub(crate) fn day(text: &[u8]) -> Result<i32, Problem> {
+    let mut rest = text;
+    let days = take_day(&mut rest)?;
+    if rest.is_empty() {
+        Ok(days)
+    } else {
+        Err(Problem::NotWrittenAsOne)
+    }
+}
+
+/// The point in time of a text `YYYY-MM-DD`, then `T` or a blank, `HH:MM`, and perhaps `:SS`, a fraction of up to nine digits, and `Z`,
+/// `+HH:MM`, `+HHMM` or `+HH`. A day alone is its midnight in UTC.
+pub(crate) fn instant(text: &[u8]) -> Result<Instant, Problem> {
+    let mut rest = text;
+    let days = take_day(&mut rest)?;
+    let mut seconds = i64::from(days) * 86_400;
+    let mut nanoseconds = 0;
+    if let [b'T' | b't' | b' ', time @ ..] = rest {
+        rest = time;
+        seconds += 3_600 * i64::from(take_number(&mut rest, 23)?);
+        take(&mut rest, b':')?;
+        seconds += 60 * i64::from(take_number(&mut rest, 59)?);
+        if let [b':', after @ ..] = rest {
+            rest = after;
+            seconds += i64::from(take_number(&mut rest, 59)?);
+            nanoseconds = take_fraction(&mut rest)?;
+        }
+        seconds -= take_offset(&mut rest)?;
+    }
+    if rest.is_empty() {
+        Ok(Instant {
+            seconds,
+            nanoseconds,
+        })
+    } else {
+        Err(Problem::NotWrittenAsOne)
+    }
+}
+
+fn take_day(rest: &mut &[u8]) -> Result<i32, Problem> {
+    let century = take_number(rest, 99)?;
+    let year = i16::from(century) * 100 + i16::from(take_number(rest, 99)?);
+    take(rest, b'-')?;
+    let month = take_number(rest, 12)?;
+    take(rest, b'-')?;
+    let day = take_number(rest, 31)?;
+    let date = Date::new(year, month, day).map_err(|_| Problem::OutOfRange)?;
+    Ok(days_since_epoch(date))
+}
+
+/// Exactly two digits, up to `highest`.
+fn take_number(rest: &mut &[u8], highest: i8) -> Result<i8, Problem> {
+    let [tens @ b'0'..=b'9', ones @ b'0'..=b'9', after @ ..] = *rest else {
+        return Err(Problem::NotWrittenAsOne);
+    };
+    *rest = after;
+    let value = (tens - b'0') * 10 + (ones - b'0');
+    let value = value.cast_signed();
+    if value <= highest {
+        Ok(value)
+    } else {
+        Err(Problem::OutOfRange)
+    }
+}
+
+fn take(rest: &mut &[u8], expected: u8) -> Result<(), Problem> {
+    match *rest {
+        [byte, after @ ..] if *byte == expected => {
+            *rest = after;
+            Ok(())
+        }
+        _ => Err(Problem::NotWrittenAsOne),
+    }
+}
+
+/// A point and up to nine digits, as nanoseconds; nothing is zero.
+fn take_fraction(rest: &mut &[u8]) -> Result<u32, Problem> {
+    let [b'.', after @ ..] = *rest else {
+        return Ok(0);
+    };
+    let count = after
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let (digits, after) = after.split_at(count);
+    *rest = after;
+    if count == 0 {
+        return Err(Problem::NotWrittenAsOne);
+    }
+    let (kept, finer) = digits.split_at(count.min(9));
+    if finer.iter().any(|digit| *digit != b'0') {
+        return Err(Problem::TooPrecise);
+    }
+    let mut nanoseconds = 0;
+    for place in 0..9 {
+        nanoseconds = nanoseconds * 10 + kept.get(place).map_or(0, |digit| u32::from(digit - b'0'));
+    }
+    Ok(nanoseconds)
+}
+
+/// The offset from UTC in seconds; nothing is zero.
+fn take_offset(rest: &mut &[u8]) -> Result<i64, Problem> {
+    let east = match *rest {
+        [b'Z' | b'z', after @ ..] => {
+            *rest = after;
+            return Ok(0);
+        }
+        [b'+', after @ ..] => {
+            *rest = after;
+            1
+        }
+        [b'-', after @ ..] => {
+            *rest = after;
+            -1
+        }
+        _ => return Ok(0),
+    };
+    let mut seconds = 3_600 * i64::from(take_number(rest, 23)?);
+    if let [b':', after @ ..] = *rest {
+        *rest = after;
+        seconds += 60 * i64::from(take_number(rest, 59)?);
+    } else if !rest.is_empty() {
+        seconds += 60 * i64::from(take_number(rest, 59)?);
+    }
+    Ok(east * seconds)
+}
+
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar.
+fn days_since_epoch(date: Date) -> i32 {
+    // The year is counted from March, so that the leap day is its last one.
+    let months_from_march = (i32::from(date.month()) + 9) % 12;
+    let year = i32::from(date.year()) - i32::from(date.month() <= 2);
+    let day_of_year = (153 * months_from_march + 2) / 5 + i32::from(date.day()) - 1;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    // 719,468 days lie between 0000-03-01 and 1970-01-01.
+    year * 365 + leap_days + day_of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::Problem::{NotWrittenAsOne, OutOfRange, TooPrecise};
+    use super::*;
+
+    fn milliseconds(text: &str) -> Result<i64, Problem> {
+        instant(text.as_bytes())?.in_unit(TimeUnit::Milliseconds)
+    }
+
+    #[test]
+    fn points_in_time_are_read_in_the_usual_layouts() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", Ok(0)),
+            ("1970-01-01 00:00", Ok(0)),
+            ("1970-01-02", Ok(86_400_000)),
+            ("2024-02-29T12:30:15.250+02:00", Ok(1_709_202_615_250)),
+            ("2024-02-29t10:30:15.25z", Ok(1_709_202_615_250)),
+            ("2024-02-29 10:30:15.250000000000", Ok(1_709_202_615_250)),
+            ("2024-02-29T05:00:15.25-0530", Ok(1_709_202_615_250)),
+            ("2024-02-29 13:30:15.25+03", Ok(1_709_202_615_250)),
+            ("1969-12-31T23:59:59.999Z", Ok(-1)),
+            ("0001-01-01T00:00:00Z", Ok(-62_135_596_800_000)),
+            ("9999-12-31T23:59:59.999Z", Ok(253_402_300_799_999)),
+            ("2024-02-29T10:30:15.2501Z", Err(TooPrecise)),
+            ("2024-02-29T10:30:15.2500000000001Z", Err(TooPrecise)),
+            ("2023-02-29T00:00:00Z", Err(OutOfRange)),
+            ("2024-13-01T00:00:00Z", Err(OutOfRange)),
+            ("2024-00-01T00:00:00Z", Err(OutOfRange)),
+            ("2024-01-01T24:00:00Z", Err(OutOfRange)),
+            ("2024-01-01T23:59:60Z", Err(OutOfRange)),
+            ("2024-01-01T00:00:00+24:00", Err(OutOfRange)),
+            ("2024-1-1T00:00:00Z", Err(NotWrittenAsOne)),
+            ("2024-01-01T", Err(NotWrittenAsOne)),
+            ("2024-01-01T00", Err(NotWrittenAsOne)),
+            ("2024-01-01T00:00:00.", Err(NotWrittenAsOne)),
+            ("2024-01-01T00:00:00 Z", Err(NotWrittenAsOne)),
+            ("2024-01-01T00:00:00Zx", Err(NotWrittenAsOne)),
+            ("2024-01-01x", Err(NotWrittenAsOne)),
+            ("", Err(NotWrittenAsOne)),
+        ] {
+            assert_eq!(milliseconds(text), expected, "{text}");
+        }
+        let microseconds = instant(b"2024-02-29T10:30:15.250001Z")
+            .unwrap()
+            .in_unit(TimeUnit::Microseconds);
+        assert_eq!(microseconds, Ok(1_709_202_615_250_001));
+    }
+
+    #[test]
+    fn days_are_counted_from_1970() {
+        for (text, expected) in [
+            ("1970-01-01", Ok(0)),
+            ("1969-12-31", Ok(-1)),
+            ("2000-02-29", Ok(11_016)),
+            ("1900-02-29", Err(OutOfRange)),
+            ("2024-01-01T00:00", Err(NotWrittenAsOne)),
+            ("20240101", Err(NotWrittenAsOne)),
+        ] {
+            assert_eq!(day(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn points_in_time_are_read_as_jiff_does(nanosecond in -62_135_596_800_000_000_000_i128..253_402_207_200_000_000_000) {
+            let timestamp = Timestamp::from_nanosecond(nanosecond).unwrap();
+            let read = instant(timestamp.to_string().as_bytes()).unwrap();
+            prop_assert_eq!(i128::from(read.seconds) * 1_000_000_000 + i128::from(read.nanoseconds), nanosecond);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text: Vec<u8>) {
+            let _ = instant(&text).is_ok();
+            let _ = day(&text).is_ok();
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A parsed Avro schema whose named types can be looked up.
+
+use std::collections::HashMap;
+
+use apache_avro::Schema;
+use apache_avro::schema::{Name, Namespace};
+
+use crate::{Error, Result};
+
+/// A parsed schema, with its named types.
+#[derive(Debug, Clone)]
+pub(crate) struct AvroSchema {
+    root: Schema,
+    names: HashMap<Name, Schema>,
+}
+
+impl AvroSchema {
+    /// Parses a schema in its JSON form. References to names defined inside it are known afterwards; others are errors.
+    pub(crate) fn parse(json: &str) -> Result<Self> {
+        let root = Schema::parse_str(json).map_err(|error| {
+            Error::schema(format!("the schema is not valid Avro: {error}")).with_source(error)
+        })?;
+        let mut names = HashMap::new();
+        collect_names(&root, &None, &mut names);
+        Ok(Self { root, names })
+    }
+
+    pub(crate) fn root(&self) -> &Schema {
+        &self.root
+    }
+
+    /// Follows a reference; any other schema is returned as it is. `namespace` is the one of the enclosing named type, and comes back as
+    /// the one that holds inside the result.
+    pub(crate) fn resolve<'a>(
+        &'a self,
+        schema: &'a Schema,
+        namespace: &Namespace,
+    ) -> Result<(&'a Schema, Namespace)> {
+        let schema = match schema {
+            Schema::Ref { name } => {
+                let full = name.fully_qualified_name(namespace);
+                let known = self.names.get(&full);
+                known.ok_or_else(|| {
+                    Error::schema(format!(
+                        "the schema refers to `{full}`, which it does not define"
+                    ))
+                })?
+            }
+            schema => schema,
+        };
+        let inside = match schema.name() {
+            Some(name) => name.fully_qualified_name(namespace).namespace,
+            None => namespace.clone(),
+        };
+        Ok((schema, inside))
+    }
+}
+
+fn collect_names(schema: &Schema, namespace: &Namespace, names: &mut HashMap<Name, Schema>) {
+    let mut inside = namespace.clone();
+    if let Some(name) = schema.name()
+        && !matches!(schema, Schema::Ref { .. })
+    {
+        let full = name.fully_qualified_name(namespace);
+        inside.clone_from(&full.namespace);
+        names.insert(full, schema.clone());
+    }
+    match schema {
+        Schema::Record(record) => {
+            for field in &record.fields {
+                collect_names(&field.schema, &inside, names);
+            }
+        }
+        Schema::Array(array) => collect_names(&array.items, &inside, names),
+        Schema::Map(map) => collect_names(&map.types, &inside, names),
+        Schema::Union(union) => {
+            for variant in union.variants() {
+                collect_names(variant, &inside, names);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The name of a type as schemas write it.
+pub(crate) fn type_name(schema: &Schema) -> String {
+    match schema {
+        Schema::Null => "null".into(),
+        Schema::Boolean => "boolean".into(),
+        Schema::Int => "int".into(),
+        Schema::Long => "long".into(),
+        Schema::Float => "float".into(),
+        Schema::Double => "double".into(),
+        Schema::Bytes => "bytes".into(),
+        Schema::String => "string".into(),
+        Schema::Array(array) => format!("array of {}", type_name(&array.items)),
+        Schema::Map(map) => format!("map of {}", type_name(&map.types)),
+        Schema::Union(union) => {
+            let variants: Vec<_> = union.variants().iter().map(type_name).collect();
+            format!("union of {}", variants.join(", "))
+        }
+        Schema::Record(record) => format!("record {}", record.name.name),
+        Schema::Enum(symbols) => format!("enum {}", symbols.name.name),
+        Schema::Fixed(fixed) => format!("fixed {}", fixed.name.name),
+        Schema::Decimal(_) => "decimal".into(),
+        Schema::BigDecimal => "big-decimal".into(),
+        Schema::Uuid => "uuid".into(),
+        Schema::Date => "date".into(),
+        Schema::TimeMillis => "time-millis".into(),
+        Schema::TimeMicros => "time-micros".into(),
+        Schema::TimestampMillis => "timestamp-millis".into(),
+        Schema::TimestampMicros => "timestamp-micros".into(),
+        Schema::TimestampNanos => "timestamp-nanos".into(),
+        Schema::LocalTimestampMillis => "local-timestamp-millis".into(),
+        Schema::LocalTimestampMicros => "local-timestamp-micros".into(),
+        Schema::LocalTimestampNanos => "local-timestamp-nanos".into(),
+        Schema::Duration => "duration".into(),
+        Schema::Ref { name } => name.name.clone(),
+    }
+}

@@ -1,0 +1,153 @@
+//! Defaults: the JSON a schema gives for a field becomes the field's Avro bytes, once, when the plan is compiled.
+//!
+//! Avro 1.12, "Complex Types": a union's default is of its first branch, later versions also take another one; bytes and fixed are written as
+//! a string of code points 0 to 255.
+
+use apache_avro::Schema;
+use apache_avro::schema::Namespace;
+use serde_json::Value;
+
+use super::avro::{AvroSchema, type_name};
+use crate::encode::{put_bytes, put_long};
+
+/// Nested deeper than this, a default is refused.
+const MAX_DEPTH: usize = 64;
+
+/// Appends the Avro form of a default. The error says what does not fit.
+pub(super) fn encode_default(
+    avro: &AvroSchema,
+    schema: &Schema,
+    namespace: &Namespace,
+    value: &Value,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
+    encode(avro, schema, namespace, value, out, 0)
+}
+
+fn encode(
+    avro: &AvroSchema,
+    schema: &Schema,
+    namespace: &Namespace,
+    value: &Value,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<(), String> {
+    if depth > MAX_DEPTH {
+        return Err(format!("it is nested deeper than {MAX_DEPTH} levels"));
+    }
+    let (schema, inside) = avro
+        .resolve(schema, namespace)
+        .map_err(|error| error.message().to_owned())?;
+    let misfit = || format!("{value} is no {}", type_name(schema));
+    match schema {
+        Schema::Null if value.is_null() => {}
+        Schema::Boolean => out.push(u8::from(value.as_bool().ok_or_else(misfit)?)),
+        Schema::Int | Schema::Date | Schema::TimeMillis => {
+            let number = value.as_i64().and_then(|number| i32::try_from(number).ok());
+            put_long(out, i64::from(number.ok_or_else(misfit)?));
+        }
+        Schema::Long
+        | Schema::TimeMicros
+        | Schema::TimestampMillis
+        | Schema::TimestampMicros
+        | Schema::TimestampNanos
+        | Schema::LocalTimestampMillis
+        | Schema::LocalTimestampMicros
+        | Schema::LocalTimestampNanos => put_long(out, value.as_i64().ok_or_else(misfit)?),
+        Schema::Float => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the default is rounded to the field's precision, as Avro does"
+            )]
+            let number = value.as_f64().ok_or_else(misfit)? as f32;
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        Schema::Double => out.extend_from_slice(&value.as_f64().ok_or_else(misfit)?.to_le_bytes()),
+        Schema::String | Schema::Uuid => {
+            put_bytes(out, value.as_str().ok_or_else(misfit)?.as_bytes())
+        }
+        Schema::Bytes => put_bytes(out, &code_points(value).ok_or_else(misfit)?),
+        Schema::Fixed(fixed) => {
+            let bytes = code_points(value).filter(|bytes| bytes.len() == fixed.size);
+            out.extend_from_slice(&bytes.ok_or_else(misfit)?);
+        }
+        Schema::Enum(symbols) => {
+            let symbol = value.as_str().ok_or_else(misfit)?;
+            let index = symbols
+                .symbols
+                .iter()
+                .position(|known| known == symbol)
+                .ok_or_else(misfit)?;
+            put_long(out, index.cast_signed() as i64);
+        }
+        Schema::Union(union) => {
+            return encode_union(avro, union.variants(), &inside, value, out, depth);
+        }
+        Schema::Array(array) => {
+            let items = value.as_array().ok_or_else(misfit)?;
+            put_count(out, items.len());
+            for item in items {
+                encode(avro, &array.items, &inside, item, out, depth + 1)?;
+            }
+            end_blocks(out, items.len());
+        }
+        Schema::Map(map) => {
+            let entries = value.as_object().ok_or_else(misfit)?;
+            put_count(out, entries.len());
+            for (name, item) in entries {
+                put_bytes(out, name.as_bytes());
+                encode(avro, &map.types, &inside, item, out, depth + 1)?;
+            }
+            end_blocks(out, entries.len());
+        }
+        Schema::Record(record) => {
+            let values = value.as_object().ok_or_else(misfit)?;
+            for field in &record.fields {
+                let item = values.get(&field.name).or(field.default.as_ref());
+                let item = item.ok_or_else(|| format!("{value} has no `{}`", field.name))?;
+                encode(avro, &field.schema, &inside, item, out, depth + 1)?;
+            }
+        }
+        _ => return Err(misfit()),
+    }
+    Ok(())
+}
+
+/// The first branch that the default fits.
+fn encode_union(
+    avro: &AvroSchema,
+    variants: &[Schema],
+    namespace: &Namespace,
+    value: &Value,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<(), String> {
+    let start = out.len();
+    for (index, variant) in variants.iter().enumerate() {
+        put_long(out, index.cast_signed() as i64);
+        if encode(avro, variant, namespace, value, out, depth + 1).is_ok() {
+            return Ok(());
+        }
+        out.truncate(start);
+    }
+    Err(format!("{value} fits no branch of the union"))
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    put_long(out, count.cast_signed() as i64);
+}
+
+/// An array or map without items is its end alone, which then was written as the count.
+fn end_blocks(out: &mut Vec<u8>, count: usize) {
+    if count > 0 {
+        out.push(0);
+    }
+}
+
+fn code_points(value: &Value) -> Option<Vec<u8>> {
+    value
+        .as_str()?
+        .chars()
+        .map(|point| u8::try_from(u32::from(point)).ok())
+        .collect()
+}

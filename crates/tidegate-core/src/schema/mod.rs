@@ -1,0 +1,164 @@
+//! The plan of a load's records: schema, header and options, resolved once into what is done with each row.
+//!
+//! Everything that can be known to be wrong before the first row is found here: a field without a column, a type that a cell cannot become, a
+//! key column that is not there. Nothing of it is looked at again while rows are encoded.
+
+mod avro;
+mod compile;
+mod default;
+
+use crate::Result;
+use crate::encode::{CellError, Nulls, Op, ValueFormat};
+use crate::key::{KeyChoice, KeyPlan, KeyReason};
+use crate::read::{CsvFormat, Header, Row};
+use crate::{encode, json};
+
+pub(crate) use avro::AvroSchema;
+
+/// The attribute of a schema's field that names its column, where that is not the field's own name. Inference writes it for
+/// headers that are no Avro names.
+pub const COLUMN_ATTRIBUTE: &str = "column";
+
+/// What a plan is compiled from.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanRequest<'a> {
+    /// The schema of the value, in Avro's JSON form: a record.
+    pub schema: &'a str,
+    /// The header of the input.
+    pub header: &'a Header,
+    /// How the input is written; the plan takes the null token from it.
+    pub csv: &'a CsvFormat,
+    /// How the value is written.
+    pub format: ValueFormat,
+    /// Which columns the key is made of.
+    pub key: &'a KeyChoice,
+    /// Consecutive rows that are equal in these columns make one record; with none, each row makes one.
+    pub group_by: &'a [String],
+    /// Fields and their columns, where the names differ and neither an alias nor the attribute [`COLUMN_ATTRIBUTE`] says so.
+    pub map: &'a [(String, String)],
+}
+
+/// Everything that is decided about the records of a load.
+#[derive(Debug, Clone)]
+pub struct RecordPlan {
+    pub(crate) format: ValueFormat,
+    pub(crate) schema_json: String,
+    pub(crate) avro: AvroSchema,
+    pub(crate) header: Header,
+    pub(crate) null_token: Option<Vec<u8>>,
+    pub(crate) shape: Shape,
+    pub(crate) key: KeyPlan,
+    pub(crate) group_columns: Vec<usize>,
+    /// Per column: the path of the first field that takes it.
+    pub(crate) field_columns: Vec<FieldColumn>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A field and the column it is taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldColumn {
+    /// The array field it stands in, for a field of a group's row.
+    pub(crate) array: Option<String>,
+    pub(crate) field: String,
+    pub(crate) column: usize,
+}
+
+/// What the value of a record is put together from.
+#[derive(Debug, Clone)]
+pub(crate) enum Shape {
+    /// One row.
+    Row { ops: Vec<Op> },
+    /// Several rows: what stands before and behind the array is taken from the first of them.
+    Group {
+        before: Vec<Op>,
+        items: Vec<Op>,
+        after: Vec<Op>,
+    },
+}
+
+impl RecordPlan {
+    /// Compiles a plan.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Schema`](crate::ErrorKind::Schema) when the schema is not valid Avro, not of a shape that rows can fill, has a field of a
+    /// type that a cell cannot become, or a field with neither a column nor a default;
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) when a column asked for is not in the header.
+    pub fn compile(request: &PlanRequest<'_>) -> Result<Self> {
+        compile::compile(request)
+    }
+
+    /// How values are written.
+    #[must_use]
+    pub fn format(&self) -> ValueFormat {
+        self.format
+    }
+
+    /// The schema, as it was given.
+    #[must_use]
+    pub fn schema_json(&self) -> &str {
+        &self.schema_json
+    }
+
+    /// The header the plan was compiled for.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The columns of the key, in order; none when records have no key.
+    #[must_use]
+    pub fn key_columns(&self) -> Vec<&str> {
+        self.names(&self.key.columns)
+    }
+
+    /// Why the key is made of these columns.
+    #[must_use]
+    pub fn key_reason(&self) -> KeyReason {
+        self.key.reason
+    }
+
+    /// The group-by columns; none when each row makes a record of its own.
+    #[must_use]
+    pub fn group_columns(&self) -> Vec<&str> {
+        self.names(&self.group_columns)
+    }
+
+    /// True when a record is made of several rows.
+    #[must_use]
+    pub fn is_grouped(&self) -> bool {
+        matches!(self.shape, Shape::Group { .. })
+    }
+
+    /// What is odd but no error, for people: columns that no field takes.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn names(&self, columns: &[usize]) -> Vec<&str> {
+        columns
+            .iter()
+            .map(|column| self.header.names()[*column].as_str())
+            .collect()
+    }
+
+    /// Runs operations over a row, in the plan's format.
+    #[inline]
+    pub(crate) fn encode(
+        &self,
+        ops: &[Op],
+        row: &Row<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CellError> {
+        let nulls = Nulls {
+            token: self.null_token.as_deref(),
+        };
+        match self.format {
+            ValueFormat::Avro => encode::encode_row(ops, nulls, row, out),
+            ValueFormat::Json => json::encode_row(ops, nulls, row, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
