@@ -170,7 +170,8 @@ impl Listening {
             None => None,
             Some(address) => {
                 let dir = config.data_dir.join("registry");
-                let store = registry::Store::open(&dir)
+                let store = std::fs::create_dir_all(&dir)
+                    .and_then(|()| registry::Store::open(&dir))
                     .map_err(|error| Error::file("open the registry in", &dir, error))?;
                 Some((bind(address)?, registry::router(Arc::new(store))))
             }
