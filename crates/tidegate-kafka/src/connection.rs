@@ -74,7 +74,6 @@ pub struct Connection {
     versions: Versions,
     correlation: i32,
     open: VecDeque<i32>,
-    request_timeout: Duration,
 }
 
 impl Connection {
@@ -94,7 +93,6 @@ impl Connection {
             versions: Versions::default(),
             correlation: 0,
             open: VecDeque::new(),
-            request_timeout,
         };
         connection.set_timeouts(remaining(deadline, request_timeout))?;
         connection.negotiate()?;
@@ -110,6 +108,15 @@ impl Connection {
     /// The versions that the broker offers.
     pub fn versions(&self) -> &Versions {
         &self.versions
+    }
+
+    /// A second handle on the socket, by which another thread can shut it down.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`] if the operating system refuses, for lack of file descriptors mostly.
+    pub fn socket_handle(&self) -> Result<TcpStream, Error> {
+        let socket = self.transport.socket();
+        socket.try_clone().map_err(|error| Error::io(format_args!("{}: duplicate the socket", self.address), error))
     }
 
     /// Requests that have not been answered yet.

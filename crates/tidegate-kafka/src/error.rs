@@ -84,6 +84,19 @@ impl Error {
         error
     }
 
+    /// A failure that was judged elsewhere, with the broker's code if it was one.
+    pub(crate) fn failure(kind: ErrorKind, code: Option<i16>, message: String) -> Self {
+        let mut error = Self::new(kind, message);
+        error.inner.kafka_code = code;
+        error
+    }
+
+    /// The same error once more, for everyone whom it concerns, without the failure below it.
+    #[must_use]
+    pub fn repeat(&self) -> Self {
+        Self::failure(self.inner.kind, self.inner.kafka_code, self.inner.message.clone())
+    }
+
     /// The same error with the failure below it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

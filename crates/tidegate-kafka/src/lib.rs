@@ -1,6 +1,6 @@
 //! A native, blocking Kafka client: producer, consumer, groups and admin, for brokers from 3.3 on.
 //!
-//! A [`Client`] is the shared view of a cluster; [`Admin`](admin::Admin), the producer and the consumer are opened from it. What an error
+//! A [`Client`] is the shared view of a cluster; [`Admin`](admin::Admin), [`Producer`](producer::Producer) and the consumer are opened from it. What an error
 //! code means and whether to try again is decided in [`retry`] alone.
 
 pub mod admin;
@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod connection;
 mod error;
+pub mod producer;
 pub mod retry;
 mod versions;
 
