@@ -3,13 +3,15 @@
 //! They find what was lost, doubled, swapped or changed by accident. They are not cryptographic: whoever wants to forge one can.
 //!
 //! # Digest of records
-//! For the records of one partition in order, `D = D * M + H(record) mod 2^128`, from `D = 0`. `M` is [`MULTIPLIER`] and `H` is XXH3-128 (seed 0,
-//! as a number) over the record as follows, all lengths 32 bit little endian:
+//! For the records of one partition in order, `D = D * M + H(record) mod 2^128`, from `D = 0`, with `M` = [`MULTIPLIER`] and
 //!
 //! ```text
-//! length of the key, or 0xFFFFFFFF without one | length of the value | number of headers | key | value
-//! then for each header: length of the name | length of the value | name | value
+//! H(record) = X(value) + K * X(key) + N * X(headers)        X = XXH3-128 with seed 0, as a number; K, N = KEY_FACTOR, HEADERS_FACTOR
+//! headers   = for each header: length of its name, length of its value (32 bit little endian each), name, value
 //! ```
+//!
+//! A record without a key, or without headers, has no such term; an empty key has one. Key and value are hashed apart because consecutive records
+//! often share their key, which is then hashed once; a hash over a copy of both took half as long again (16 and 24 ns for 9 + 36 bytes).
 //!
 //! Two ranges that follow one another merge without their records: `D = D1 * M^n2 + D2`, where `n2` records are in the second.
 
@@ -23,6 +25,13 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 /// The factor of the digest of records: odd, so that no record ever falls out of the sum, and without visible structure (the fraction of the
 /// golden ratio in 128 bits).
 pub const MULTIPLIER: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
+
+/// The factor of a key's hash. Odd like [`MULTIPLIER`], and no power of it, so that a key cannot stand in for a neighbour's value (the fraction of the
+/// square root of two).
+pub const KEY_FACTOR: u128 = 0x6A09_E667_F3BC_C908_B2FB_1366_EA95_7D3F;
+
+/// The factor of the headers' hash, for the same reason (the fraction of the square root of three).
+pub const HEADERS_FACTOR: u128 = 0xBB67_AE85_84CA_A73B_2574_2D70_78B8_3B89;
 
 /// A 128 bit hash; written as 32 hexadecimal digits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -113,14 +122,24 @@ fn power(mut base: u128, mut exponent: u64) -> u128 {
     result
 }
 
+/// The part of a record's hash that comes from its key; the same for every record with that key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyTerm(u128);
+
+impl KeyTerm {
+    /// The term of `key`; nothing without a key.
+    #[inline]
+    #[must_use]
+    pub fn of(key: Option<&[u8]>) -> Self {
+        Self(key.map_or(0, |key| xxh3_128(key).wrapping_mul(KEY_FACTOR)))
+    }
+}
+
 /// Hashes records one by one; keeps its scratch buffer, so that hashing allocates nothing.
 #[derive(Debug, Default)]
 pub struct RecordHasher {
     scratch: Vec<u8>,
 }
-
-/// The length that says there is no key.
-const NO_KEY: u32 = u32::MAX;
 
 impl RecordHasher {
     /// A hasher with an empty scratch buffer.
@@ -131,31 +150,30 @@ impl RecordHasher {
 
     /// The hash of one record, as the [module](self) defines it.
     #[inline]
-    pub fn hash(&mut self, key: Option<&[u8]>, value: &[u8], headers: &[(&str, &[u8])]) -> Hash128 {
-        let scratch = &mut self.scratch;
-        scratch.clear();
-        let mut lengths = [0u8; 12];
-        lengths[..4].copy_from_slice(&key.map_or(NO_KEY, length).to_le_bytes());
-        lengths[4..8].copy_from_slice(&length(value).to_le_bytes());
-        lengths[8..].copy_from_slice(&length(headers).to_le_bytes());
-        scratch.extend_from_slice(&lengths);
-        scratch.extend_from_slice(key.unwrap_or_default());
-        scratch.extend_from_slice(value);
-        for (name, value) in headers {
-            scratch.extend_from_slice(&length(name.as_bytes()).to_le_bytes());
-            scratch.extend_from_slice(&length(value).to_le_bytes());
-            scratch.extend_from_slice(name.as_bytes());
-            scratch.extend_from_slice(value);
+    pub fn hash(&mut self, key: KeyTerm, value: &[u8], headers: &[(&str, &[u8])]) -> Hash128 {
+        let mut hash = xxh3_128(value).wrapping_add(key.0);
+        if !headers.is_empty() {
+            hash = hash.wrapping_add(self.headers_term(headers));
         }
-        Hash128(xxh3_128(scratch))
+        Hash128(hash)
+    }
+
+    fn headers_term(&mut self, headers: &[(&str, &[u8])]) -> u128 {
+        self.scratch.clear();
+        for (name, value) in headers {
+            self.scratch
+                .extend_from_slice(&length(name.as_bytes()).to_le_bytes());
+            self.scratch.extend_from_slice(&length(value).to_le_bytes());
+            self.scratch.extend_from_slice(name.as_bytes());
+            self.scratch.extend_from_slice(value);
+        }
+        xxh3_128(&self.scratch).wrapping_mul(HEADERS_FACTOR)
     }
 }
 
-/// A length as it stands in the hashed bytes. Nothing of 4 GiB comes this far ([`MAX_RECORD_SIZE`](crate::limits::MAX_RECORD_SIZE)); were it so, the length would
-/// saturate, and the bytes themselves would still tell two records apart.
-#[inline]
-fn length<T>(slice: &[T]) -> u32 {
-    u32::try_from(slice.len()).unwrap_or(NO_KEY - 1)
+/// A length as it stands in the hashed bytes. Kafka's own lengths have 31 bits, so it never saturates.
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 /// Length and XXH3-128 of the first bytes of the decompressed input.
@@ -279,7 +297,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_slice()))
                 .collect();
-            digest.push(hasher.hash(key.as_deref(), value, &headers));
+            digest.push(hasher.hash(KeyTerm::of(key.as_deref()), value, &headers));
         }
         digest
     }
@@ -347,17 +365,24 @@ mod tests {
     #[test]
     fn fields_do_not_run_into_each_other() {
         let mut hasher = RecordHasher::new();
-        let variants: [(Option<&[u8]>, &[u8], &[(&str, &[u8])]); 6] = [
+        type Record = (
+            Option<&'static [u8]>,
+            &'static [u8],
+            &'static [(&'static str, &'static [u8])],
+        );
+        let variants: [Record; 8] = [
             (None, b"ab", &[]),
             (Some(b""), b"ab", &[]),
             (Some(b"a"), b"b", &[]),
+            (Some(b"b"), b"a", &[]),
             (Some(b"ab"), b"", &[]),
             (None, b"a", &[("b", b"")]),
             (None, b"a", &[("", b"b")]),
+            (None, b"a", &[("", b""), ("", b"")]),
         ];
         let hashes: std::collections::HashSet<u128> = variants
             .iter()
-            .map(|(key, value, headers)| hasher.hash(*key, value, headers).0)
+            .map(|(key, value, headers)| hasher.hash(KeyTerm::of(*key), value, headers).0)
             .collect();
         assert_eq!(hashes.len(), variants.len());
     }
@@ -369,8 +394,9 @@ mod tests {
             (Some(b"k".to_vec()), b"v".to_vec(), vec![]),
             (None, b"w".to_vec(), vec![("h".into(), b"x".to_vec())]),
         ]);
-        let first = xxh3_128(b"\x01\0\0\0\x01\0\0\0\0\0\0\0kv");
-        let second = xxh3_128(b"\xff\xff\xff\xff\x01\0\0\0\x01\0\0\0w\x01\0\0\0\x01\0\0\0hx");
+        let first = xxh3_128(b"v").wrapping_add(xxh3_128(b"k").wrapping_mul(KEY_FACTOR));
+        let second = xxh3_128(b"w")
+            .wrapping_add(xxh3_128(b"\x01\0\0\0\x01\0\0\0hx").wrapping_mul(HEADERS_FACTOR));
         assert_eq!(
             digest,
             RecordsDigest {
@@ -378,6 +404,7 @@ mod tests {
                 value: Hash128(first.wrapping_mul(MULTIPLIER).wrapping_add(second))
             }
         );
+        assert_eq!(digest.value.to_string().len(), 32);
     }
 
     #[test]

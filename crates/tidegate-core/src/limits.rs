@@ -29,6 +29,22 @@ pub const RECORDS_PER_POLL: u64 = 512;
 /// Records between two looks at the clock, for progress and for the group's commits.
 pub const RECORDS_PER_CLOCK: u64 = 4_096;
 
+/// How often in a row a load that makes no progress replays after a rollback, before that is an error.
+pub const MAX_REPLAYS: u32 = 10;
+
+/// How long a sink may leave everything open, settling nothing at all, before the load gives up on it. The sink's own deadline is
+/// shorter and says more; this one only makes sure that a load never hangs.
+pub const SETTLE_PATIENCE: Duration = Duration::from_secs(900);
+
+/// How long an interrupted load waits for what it has sent.
+pub const INTERRUPT_PATIENCE: Duration = Duration::from_secs(25);
+
+/// Rows that must have been read before a share of rejected ones is judged in mid-load.
+pub const REJECT_SHARE_ROWS: u64 = 10_000;
+
+/// Records after which the spread over partitions is judged once.
+pub const SKEW_RECORDS: u64 = 100_000;
+
 /// Time between two progress events.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -37,6 +53,9 @@ pub const SETTLE_WAIT: Duration = Duration::from_millis(100);
 
 /// Time between two questions for a group's commits while the load is held back or a balance is waited for.
 pub const COMMITTED_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The first of these waits; they double from here, so that a fast group is not held up by a slow question.
+pub const COMMITTED_FIRST_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Longest time a held load stays silent towards its sink.
 pub const IDLE_TICK: Duration = Duration::from_secs(3);

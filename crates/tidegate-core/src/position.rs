@@ -7,31 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{PrefixDigest, RecordsDigest};
 
-/// The start of the next row in the decompressed input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
-    /// Offset of its first byte.
-    pub byte: u64,
-    /// Physical line it starts on, from 1.
-    pub line: u64,
-    /// Data rows before it; the header is none.
-    pub row: u64,
-}
-
-impl Position {
-    /// The start of the input, before its header.
-    pub const START: Self = Self {
-        byte: 0,
-        line: 1,
-        row: 0,
-    };
-}
-
-impl Default for Position {
-    fn default() -> Self {
-        Self::START
-    }
-}
+pub use crate::read::Position;
 
 /// What a load has in one partition of the topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! [`Produce`] behind it.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::time::Duration;
 
 /// An error of whatever stands behind these traits; callers downcast it to the client's own type.
@@ -25,7 +26,27 @@ pub struct OutRecord<'a> {
     pub timestamp: Option<i64>,
     /// The last row in the record. It grows from record to record, and comes back in [`Settled`].
     pub tag: u64,
+    /// The first row in the record.
+    pub first_row: u64,
+    /// The physical line that row starts on.
+    pub first_line: u64,
 }
+
+/// The error of a transactional sink that was rolled back, for whatever reason, and is ready again: nothing since the last stored position is in the
+/// topic, and the load goes on from there.
+#[derive(Debug)]
+pub struct RolledBack {
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl fmt::Display for RolledBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the transaction was rolled back: {}", self.reason)
+    }
+}
+
+impl StdError for RolledBack {}
 
 /// The known outcome of one record batch.
 ///
