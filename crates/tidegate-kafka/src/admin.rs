@@ -8,13 +8,16 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest,
-    ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    GroupId, ListGroupsRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetFetchResponse,
 };
 use kafka_protocol::protocol::{Message, Request, StrBytes};
 
@@ -92,7 +95,8 @@ impl Admin {
     /// # Errors
     /// [`ErrorKind::Topic`] if it exists or cannot be like that, [`ErrorKind::Authorization`], [`ErrorKind::Timeout`].
     pub fn create_topic(&self, topic: &NewTopic) -> Result<(), Error> {
-        let timeout = i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX);
+        let timeout =
+            i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX);
         let configs = topic
             .configs
             .iter()
@@ -107,11 +111,17 @@ impl Admin {
             .with_num_partitions(topic.partitions.unwrap_or(-1))
             .with_replication_factor(topic.replication_factor.unwrap_or(-1))
             .with_configs(configs);
-        let request = CreateTopicsRequest::default().with_topics(vec![creatable]).with_timeout_ms(timeout);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![creatable])
+            .with_timeout_ms(timeout);
         self.client.retrying(&[], |client| {
             let answer = client.call_any(&request)?;
             answer.topics.iter().try_for_each(|result| {
-                check(format_args!("create topic {}", topic.name), result.error_code, result.error_message.as_deref())
+                check(
+                    format_args!("create topic {}", topic.name),
+                    result.error_code,
+                    result.error_message.as_deref(),
+                )
             })
         })?;
         self.wait_until_led(&topic.name)
@@ -119,9 +129,17 @@ impl Admin {
 
     fn wait_until_led(&self, topic: &str) -> Result<(), Error> {
         let deadline = Instant::now() + self.client.config().request_timeout;
-        while !self.client.refresh(&[topic])?.topics.get(topic).is_some_and(TopicView::is_ready) {
+        while !self
+            .client
+            .refresh(&[topic])?
+            .topics
+            .get(topic)
+            .is_some_and(TopicView::is_ready)
+        {
             if Instant::now() >= deadline {
-                let message = format!("topic {topic} was created, but not every partition got a leader in time");
+                let message = format!(
+                    "topic {topic} was created, but not every partition got a leader in time"
+                );
                 return Err(Error::new(ErrorKind::Timeout, message));
             }
             thread::sleep(RETRY_PAUSE);
@@ -136,18 +154,27 @@ impl Admin {
     pub fn delete_topic(&self, topic: &str) -> Result<(), Error> {
         // From version 6 on topics are named one struct each, so that ids fit in (KIP-516).
         const BY_STATE: i16 = 6;
-        let timeout = i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX);
+        let timeout =
+            i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX);
         self.client.retrying(&[], |client| {
             let mut connection = client.open_any()?;
-            let version = connection.versions().choose(DeleteTopicsRequest::KEY, DeleteTopicsRequest::VERSIONS)?;
+            let version = connection
+                .versions()
+                .choose(DeleteTopicsRequest::KEY, DeleteTopicsRequest::VERSIONS)?;
             let request = DeleteTopicsRequest::default().with_timeout_ms(timeout);
             let request = match version {
-                BY_STATE.. => request.with_topics(vec![DeleteTopicState::default().with_name(Some(topic_name(topic)))]),
+                BY_STATE.. => request.with_topics(vec![
+                    DeleteTopicState::default().with_name(Some(topic_name(topic))),
+                ]),
                 _ => request.with_topic_names(vec![topic_name(topic)]),
             };
             let answer = connection.call_version(&request, version)?;
             answer.responses.iter().try_for_each(|result| {
-                check(format_args!("delete topic {topic}"), result.error_code, result.error_message.as_deref())
+                check(
+                    format_args!("delete topic {topic}"),
+                    result.error_code,
+                    result.error_message.as_deref(),
+                )
             })
         })
     }
@@ -181,7 +208,11 @@ impl Admin {
             let answer = client.call_any(&request)?;
             let mut configs = BTreeMap::new();
             for result in &answer.results {
-                check(format_args!("settings of topic {topic}"), result.error_code, result.error_message.as_deref())?;
+                check(
+                    format_args!("settings of topic {topic}"),
+                    result.error_code,
+                    result.error_message.as_deref(),
+                )?;
                 for config in &result.configs {
                     if let Some(value) = &config.value {
                         configs.insert(config.name.to_string(), value.to_string());
@@ -204,17 +235,31 @@ impl Admin {
         isolation: Isolation,
     ) -> Result<Vec<(i32, i64)>, Error> {
         let mut found: BTreeMap<i32, i64> = BTreeMap::new();
-        if !self.client.view().topics.get(topic).is_some_and(TopicView::is_ready) {
+        if !self
+            .client
+            .view()
+            .topics
+            .get(topic)
+            .is_some_and(TopicView::is_ready)
+        {
             self.client.refresh(&[topic])?;
         }
         self.client.retrying(&[topic], |client| {
             let view = client.view();
             let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-            for &partition in partitions.iter().filter(|partition| !found.contains_key(partition)) {
-                by_leader.entry(view.leader(topic, partition)?).or_default().push(partition);
+            for &partition in partitions
+                .iter()
+                .filter(|partition| !found.contains_key(partition))
+            {
+                by_leader
+                    .entry(view.leader(topic, partition)?)
+                    .or_default()
+                    .push(partition);
             }
             for (leader, partitions) in by_leader {
-                for (partition, offset) in offsets_at(client, leader, topic, &partitions, spec, isolation)? {
+                for (partition, offset) in
+                    offsets_at(client, leader, topic, &partitions, spec, isolation)?
+                {
                     found.insert(partition, offset);
                 }
             }
@@ -223,12 +268,24 @@ impl Admin {
         if let OffsetSpec::Timestamp(_) = spec {
             self.fill_with_latest(topic, &mut found, isolation)?;
         }
-        Ok(partitions.iter().filter_map(|partition| Some((*partition, *found.get(partition)?))).collect())
+        Ok(partitions
+            .iter()
+            .filter_map(|partition| Some((*partition, *found.get(partition)?)))
+            .collect())
     }
 
     /// No record is as late as asked for: the partition counts from its end.
-    fn fill_with_latest(&self, topic: &str, found: &mut BTreeMap<i32, i64>, isolation: Isolation) -> Result<(), Error> {
-        let late: Vec<i32> = found.iter().filter(|(_, offset)| **offset < 0).map(|(partition, _)| *partition).collect();
+    fn fill_with_latest(
+        &self,
+        topic: &str,
+        found: &mut BTreeMap<i32, i64>,
+        isolation: Isolation,
+    ) -> Result<(), Error> {
+        let late: Vec<i32> = found
+            .iter()
+            .filter(|(_, offset)| **offset < 0)
+            .map(|(partition, _)| *partition)
+            .collect();
         if !late.is_empty() {
             found.extend(self.list_offsets(topic, &late, OffsetSpec::Latest, isolation)?);
         }
@@ -239,12 +296,23 @@ impl Admin {
     ///
     /// # Errors
     /// [`ErrorKind::Authorization`], [`ErrorKind::Group`], [`ErrorKind::Timeout`].
-    pub fn committed(&self, group: &str, topic: &str, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, Error> {
-        let request = GroupOffsets { group, topic, partitions };
+    pub fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, Option<i64>)>, Error> {
+        let request = GroupOffsets {
+            group,
+            topic,
+            partitions,
+        };
         at_coordinator(&self.client, group, |client, node_id| {
             let address = client.address(node_id)?;
             client.with_connection(&address, client.config().request_timeout, |connection| {
-                let version = connection.versions().choose(OffsetFetchRequest::KEY, OffsetFetchRequest::VERSIONS)?;
+                let version = connection
+                    .versions()
+                    .choose(OffsetFetchRequest::KEY, OffsetFetchRequest::VERSIONS)?;
                 let answer = connection.call_version(&request.encode(version), version)?;
                 request.decode(&answer)
             })
@@ -255,23 +323,42 @@ impl Admin {
     ///
     /// # Errors
     /// [`ErrorKind::Group`] if the group has members, else as [`committed`](Self::committed).
-    pub fn commit_offsets(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), Error> {
+    pub fn commit_offsets(
+        &self,
+        group: &str,
+        topic: &str,
+        offsets: &[(i32, i64)],
+    ) -> Result<(), Error> {
         let partitions = offsets
             .iter()
             .map(|(partition, offset)| {
-                OffsetCommitRequestPartition::default().with_partition_index(*partition).with_committed_offset(*offset)
+                OffsetCommitRequestPartition::default()
+                    .with_partition_index(*partition)
+                    .with_committed_offset(*offset)
             })
             .collect();
-        let topics = vec![OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(partitions)];
+        let topics = vec![
+            OffsetCommitRequestTopic::default()
+                .with_name(topic_name(topic))
+                .with_partitions(partitions),
+        ];
         let request = OffsetCommitRequest::default()
             .with_group_id(group_id(group))
             .with_generation_id_or_member_epoch(-1)
             .with_topics(topics);
         at_coordinator(&self.client, group, |client, node_id| {
             let answer = client.call(node_id, &request)?;
-            answer.topics.iter().flat_map(|topic| &topic.partitions).try_for_each(|result| {
-                check(format_args!("commit offsets of group {group} on {topic}"), result.error_code, None)
-            })
+            answer
+                .topics
+                .iter()
+                .flat_map(|topic| &topic.partitions)
+                .try_for_each(|result| {
+                    check(
+                        format_args!("commit offsets of group {group} on {topic}"),
+                        result.error_code,
+                        None,
+                    )
+                })
         })
     }
 
@@ -284,9 +371,16 @@ impl Admin {
         at_coordinator(&self.client, group, |client, node_id| {
             let answer = client.call(node_id, &request)?;
             let Some(found) = answer.groups.first() else {
-                return Err(Error::new(ErrorKind::Protocol, format!("no answer about group {group}")));
+                return Err(Error::new(
+                    ErrorKind::Protocol,
+                    format!("no answer about group {group}"),
+                ));
             };
-            check(format_args!("describe group {group}"), found.error_code, found.error_message.as_deref())?;
+            check(
+                format_args!("describe group {group}"),
+                found.error_code,
+                found.error_message.as_deref(),
+            )?;
             let members = found
                 .members
                 .iter()
@@ -310,7 +404,12 @@ impl Admin {
         for node_id in view.brokers.keys() {
             let answer = self.client.call(*node_id, &ListGroupsRequest::default())?;
             check("list groups", answer.error_code, None)?;
-            groups.extend(answer.groups.iter().map(|group| group.group_id.0.to_string()));
+            groups.extend(
+                answer
+                    .groups
+                    .iter()
+                    .map(|group| group.group_id.0.to_string()),
+            );
         }
         groups.sort();
         Ok(groups)
@@ -342,15 +441,27 @@ fn offsets_at(
     let request = ListOffsetsRequest::default()
         .with_replica_id((-1).into())
         .with_isolation_level(isolation.level())
-        .with_topics(vec![ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(asked)]);
+        .with_topics(vec![
+            ListOffsetsTopic::default()
+                .with_name(topic_name(topic))
+                .with_partitions(asked),
+        ]);
     let answer = client.call(leader, &request)?;
     let mut offsets = Vec::with_capacity(partitions.len());
     for result in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-        check(format_args!("offsets of {topic}-{}", result.partition_index), result.error_code, None)?;
+        check(
+            format_args!("offsets of {topic}-{}", result.partition_index),
+            result.error_code,
+            None,
+        )?;
         offsets.push((result.partition_index, result.offset));
     }
     if offsets.len() != partitions.len() {
-        let message = format!("asked for {} offsets of {topic}, got {}", partitions.len(), offsets.len());
+        let message = format!(
+            "asked for {} offsets of {topic}, got {}",
+            partitions.len(),
+            offsets.len()
+        );
         return Err(Error::new(ErrorKind::Protocol, message));
     }
     Ok(offsets)
@@ -380,11 +491,19 @@ impl GroupOffsets<'_> {
         let topic = OffsetFetchRequestTopic::default()
             .with_name(topic_name(self.topic))
             .with_partition_indexes(self.partitions.to_vec());
-        OffsetFetchRequest::default().with_group_id(group_id(self.group)).with_topics(Some(vec![topic]))
+        OffsetFetchRequest::default()
+            .with_group_id(group_id(self.group))
+            .with_topics(Some(vec![topic]))
     }
 
-    pub(crate) fn decode(&self, answer: &OffsetFetchResponse) -> Result<Vec<(i32, Option<i64>)>, Error> {
-        let doing = format!("committed offsets of group {} on {}", self.group, self.topic);
+    pub(crate) fn decode(
+        &self,
+        answer: &OffsetFetchResponse,
+    ) -> Result<Vec<(i32, Option<i64>)>, Error> {
+        let doing = format!(
+            "committed offsets of group {} on {}",
+            self.group, self.topic
+        );
         check(&doing, answer.error_code, None)?;
         let mut found: BTreeMap<i32, i64> = BTreeMap::new();
         for group in &answer.groups {
@@ -398,8 +517,13 @@ impl GroupOffsets<'_> {
             check(&doing, partition.error_code, None)?;
             found.insert(partition.partition_index, partition.committed_offset);
         }
-        let committed = |partition: &i32| found.get(partition).copied().filter(|offset| *offset >= 0);
-        Ok(self.partitions.iter().map(|partition| (*partition, committed(partition))).collect())
+        let committed =
+            |partition: &i32| found.get(partition).copied().filter(|offset| *offset >= 0);
+        Ok(self
+            .partitions
+            .iter()
+            .map(|partition| (*partition, committed(partition)))
+            .collect())
     }
 }
 

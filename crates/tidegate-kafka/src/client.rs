@@ -58,15 +58,23 @@ impl Client {
     /// connect time-out.
     pub fn connect(config: ClientConfig) -> Result<Self, Error> {
         let deadline = Instant::now() + config.connect_timeout;
-        let shared = Shared { config, view: Mutex::default(), idle: Mutex::default() };
-        let client = Self { shared: Arc::new(shared) };
+        let shared = Shared {
+            config,
+            view: Mutex::default(),
+            idle: Mutex::default(),
+        };
+        let client = Self {
+            shared: Arc::new(shared),
+        };
         loop {
             match client.refresh_before(&[], deadline) {
                 Ok(_) => return Ok(client),
                 Err(error) if !error.is_retriable() => return Err(error),
                 Err(error) if Instant::now() + RETRY_PAUSE >= deadline => {
                     let waited = client.config().connect_timeout.as_secs_f64();
-                    return Err(error.context(format_args!("no broker could be reached within {waited:.0} s")));
+                    return Err(error.context(format_args!(
+                        "no broker could be reached within {waited:.0} s"
+                    )));
                 }
                 Err(_) => thread::sleep(RETRY_PAUSE),
             }
@@ -97,17 +105,26 @@ impl Client {
         self.refresh_before(topics, Instant::now() + self.config().request_timeout)
     }
 
-    fn refresh_before(&self, topics: &[&str], deadline: Instant) -> Result<Arc<ClusterView>, Error> {
+    fn refresh_before(
+        &self,
+        topics: &[&str],
+        deadline: Instant,
+    ) -> Result<Arc<ClusterView>, Error> {
         let names = topics
             .iter()
             .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))))
             .collect();
-        let request = MetadataRequest::default().with_topics(Some(names)).with_allow_auto_topic_creation(false);
+        let request = MetadataRequest::default()
+            .with_topics(Some(names))
+            .with_allow_auto_topic_creation(false);
         let response = self.call_any_before(&request, deadline)?;
         let mut fresh = ClusterView::from_response(&response);
         let mut view = lock(&self.shared.view);
         for (name, topic) in &view.topics {
-            fresh.topics.entry(name.clone()).or_insert_with(|| topic.clone());
+            fresh
+                .topics
+                .entry(name.clone())
+                .or_insert_with(|| topic.clone());
         }
         if fresh.brokers.is_empty() {
             // A broker that has just started may not know the others yet: keep what we know rather than nothing.
@@ -131,7 +148,9 @@ impl Client {
     /// As [`connect`](Self::connect), within the request time-out.
     pub fn open_any(&self) -> Result<Connection, Error> {
         let deadline = Instant::now() + self.config().request_timeout;
-        self.any_before(deadline, |client, address, timeout| client.open_address(address, timeout))
+        self.any_before(deadline, |client, address, timeout| {
+            client.open_address(address, timeout)
+        })
     }
 
     /// Node id of the coordinator of a group or transactional id; waits until there is one.
@@ -149,7 +168,9 @@ impl Client {
                 Err(error) if error.is_retriable() && Instant::now() + RETRY_PAUSE < deadline => {
                     thread::sleep(RETRY_PAUSE);
                 }
-                Err(error) => return Err(error.context(format_args!("find the coordinator of {key}"))),
+                Err(error) => {
+                    return Err(error.context(format_args!("find the coordinator of {key}")));
+                }
                 Ok(node_id) => return Ok(node_id),
             }
         }
@@ -159,22 +180,36 @@ impl Client {
         // Version 4 asks for several keys at once; older brokers know one (KIP-699).
         const BATCHED: i16 = 4;
         let key = StrBytes::from_string(key.to_owned());
-        let (address, code, message, node_id) = self.any_before(deadline, |client, address, timeout| {
-            client.with_connection(address, timeout, |connection| {
-                let version = connection.versions().choose(FindCoordinatorRequest::KEY, FindCoordinatorRequest::VERSIONS)?;
-                let request = FindCoordinatorRequest::default().with_key_type(key_type);
-                let request = match version {
-                    BATCHED.. => request.with_coordinator_keys(vec![key.clone()]),
-                    _ => request.with_key(key.clone()),
-                };
-                let answer = connection.call_version(&request, version)?;
-                let address = connection.address().to_owned();
-                Ok(match answer.coordinators.first() {
-                    Some(found) => (address, found.error_code, found.error_message.clone(), found.node_id.0),
-                    None => (address, answer.error_code, answer.error_message.clone(), answer.node_id.0),
+        let (address, code, message, node_id) =
+            self.any_before(deadline, |client, address, timeout| {
+                client.with_connection(address, timeout, |connection| {
+                    let version = connection.versions().choose(
+                        FindCoordinatorRequest::KEY,
+                        FindCoordinatorRequest::VERSIONS,
+                    )?;
+                    let request = FindCoordinatorRequest::default().with_key_type(key_type);
+                    let request = match version {
+                        BATCHED.. => request.with_coordinator_keys(vec![key.clone()]),
+                        _ => request.with_key(key.clone()),
+                    };
+                    let answer = connection.call_version(&request, version)?;
+                    let address = connection.address().to_owned();
+                    Ok(match answer.coordinators.first() {
+                        Some(found) => (
+                            address,
+                            found.error_code,
+                            found.error_message.clone(),
+                            found.node_id.0,
+                        ),
+                        None => (
+                            address,
+                            answer.error_code,
+                            answer.error_message.clone(),
+                            answer.node_id.0,
+                        ),
+                    })
                 })
-            })
-        })?;
+            })?;
         if code != 0 {
             return Err(Error::kafka(address, code, message.as_deref()));
         }
@@ -191,7 +226,9 @@ impl Client {
     /// As [`Connection::call`].
     pub fn call<R: Request>(&self, node_id: i32, request: &R) -> Result<R::Response, Error> {
         let address = self.address(node_id)?;
-        self.with_connection(&address, self.config().request_timeout, |connection| connection.call(request))
+        self.with_connection(&address, self.config().request_timeout, |connection| {
+            connection.call(request)
+        })
     }
 
     /// As [`call`](Self::call), to any broker that answers.
@@ -202,7 +239,11 @@ impl Client {
         self.call_any_before(request, Instant::now() + self.config().request_timeout)
     }
 
-    fn call_any_before<R: Request>(&self, request: &R, deadline: Instant) -> Result<R::Response, Error> {
+    fn call_any_before<R: Request>(
+        &self,
+        request: &R,
+        deadline: Instant,
+    ) -> Result<R::Response, Error> {
         self.any_before(deadline, |client, address, timeout| {
             client.with_connection(address, timeout, |connection| connection.call(request))
         })
@@ -217,9 +258,10 @@ impl Client {
     ) -> Result<T, Error> {
         let kept = lock(&self.shared.idle).remove(address);
         if let Some(mut connection) = kept {
-            connection.set_timeouts(timeout)?;
+            connection.set_timeout(timeout);
             match operation(&mut connection) {
-                Err(error) if error.kind() == ErrorKind::Unreachable && error.kafka_code().is_none() => {}
+                Err(error)
+                    if error.kind() == ErrorKind::Unreachable && error.kafka_code().is_none() => {}
                 result => return self.keep_if_sound(connection, result),
             }
         }
@@ -228,7 +270,11 @@ impl Client {
         self.keep_if_sound(connection, result)
     }
 
-    fn keep_if_sound<T>(&self, connection: Connection, result: Result<T, Error>) -> Result<T, Error> {
+    fn keep_if_sound<T>(
+        &self,
+        connection: Connection,
+        result: Result<T, Error>,
+    ) -> Result<T, Error> {
         let broken = matches!(&result, Err(error) if error.kafka_code().is_none());
         if !broken && connection.in_flight() == 0 {
             lock(&self.shared.idle).insert(connection.address().to_owned(), connection);
@@ -242,7 +288,12 @@ impl Client {
         deadline: Instant,
         operation: impl Fn(&Self, &str, Duration) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut addresses: Vec<String> = self.view().brokers.values().map(ToString::to_string).collect();
+        let mut addresses: Vec<String> = self
+            .view()
+            .brokers
+            .values()
+            .map(ToString::to_string)
+            .collect();
         for address in &self.config().bootstrap {
             if !addresses.contains(address) {
                 addresses.push(address.clone());
@@ -257,9 +308,14 @@ impl Client {
             }
             // A broker that hangs must not eat the time of the others.
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-            let timeout = share.max(SHORTEST_TRY).min(left).min(self.config().request_timeout);
+            let timeout = share
+                .max(SHORTEST_TRY)
+                .min(left)
+                .min(self.config().request_timeout);
             match operation(self, address, timeout) {
-                Err(error) if error.kafka_code().is_none() && error.kind() != ErrorKind::Configuration => {
+                Err(error)
+                    if error.kafka_code().is_none() && error.kind() != ErrorKind::Configuration =>
+                {
                     failures.push(error.to_string());
                     last = Some(error);
                 }
@@ -267,13 +323,21 @@ impl Client {
             }
         }
         let Some(last) = last else {
-            return Err(Error::new(ErrorKind::Timeout, "no time was left to try any broker"));
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                "no time was left to try any broker",
+            ));
         };
         Err(Error::new(last.kind(), failures.join("; ")).with_source(last))
     }
 
     fn open_address(&self, address: &str, timeout: Duration) -> Result<Connection, Error> {
-        Connection::open(address, &self.config().client_id, timeout, self.config().request_timeout)
+        Connection::open(
+            address,
+            &self.config().client_id,
+            timeout,
+            self.config().request_timeout,
+        )
     }
 
     /// Where a broker listens.
@@ -283,7 +347,10 @@ impl Client {
     pub fn address(&self, node_id: i32) -> Result<String, Error> {
         match self.view().brokers.get(&node_id) {
             Some(address) => Ok(address.to_string()),
-            None => Err(Error::new(ErrorKind::Unreachable, format!("broker {node_id} is not in the cluster's metadata"))),
+            None => Err(Error::new(
+                ErrorKind::Unreachable,
+                format!("broker {node_id} is not in the cluster's metadata"),
+            )),
         }
     }
 
@@ -314,7 +381,11 @@ pub(crate) fn topic_name(name: &str) -> TopicName {
 }
 
 /// `Ok` for code 0, else the error that it stands for.
-pub(crate) fn check(doing: impl std::fmt::Display, code: i16, said: Option<&str>) -> Result<(), Error> {
+pub(crate) fn check(
+    doing: impl std::fmt::Display,
+    code: i16,
+    said: Option<&str>,
+) -> Result<(), Error> {
     if code == 0 {
         return Ok(());
     }

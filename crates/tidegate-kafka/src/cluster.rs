@@ -103,8 +103,15 @@ impl ClusterView {
     pub fn topic(&self, name: &str) -> Result<&TopicView, Error> {
         match self.topics.get(name) {
             Some(topic) if topic.error_code == 0 => Ok(topic),
-            Some(topic) => Err(Error::kafka(format_args!("topic {name}"), topic.error_code, None)),
-            None => Err(Error::new(ErrorKind::TopicMissing, format!("topic {name} does not exist"))),
+            Some(topic) => Err(Error::kafka(
+                format_args!("topic {name}"),
+                topic.error_code,
+                None,
+            )),
+            None => Err(Error::new(
+                ErrorKind::TopicMissing,
+                format!("topic {name} does not exist"),
+            )),
         }
     }
 
@@ -119,7 +126,11 @@ impl ClusterView {
         };
         if found.leader < 0 || !self.brokers.contains_key(&found.leader) {
             const LEADER_NOT_AVAILABLE: i16 = 5;
-            return Err(Error::kafka(format_args!("{topic}-{partition}"), LEADER_NOT_AVAILABLE, None));
+            return Err(Error::kafka(
+                format_args!("{topic}-{partition}"),
+                LEADER_NOT_AVAILABLE,
+                None,
+            ));
         }
         Ok(found.leader)
     }
@@ -129,14 +140,19 @@ impl TopicView {
     /// The partition of this number.
     pub fn partition(&self, partition: i32) -> Option<&PartitionView> {
         let index = usize::try_from(partition).ok()?;
-        self.partitions.get(index).filter(|found| found.partition == partition)
+        self.partitions
+            .get(index)
+            .filter(|found| found.partition == partition)
     }
 
     /// Whether every partition has a leader.
     pub fn is_ready(&self) -> bool {
         self.error_code == 0
             && !self.partitions.is_empty()
-            && self.partitions.iter().all(|partition| partition.leader >= 0)
+            && self
+                .partitions
+                .iter()
+                .all(|partition| partition.leader >= 0)
     }
 
     /// Whether the error means that the topic may appear or recover by itself.
@@ -145,7 +161,9 @@ impl TopicView {
     }
 }
 
-fn topic_view(topic: &kafka_protocol::messages::metadata_response::MetadataResponseTopic) -> TopicView {
+fn topic_view(
+    topic: &kafka_protocol::messages::metadata_response::MetadataResponseTopic,
+) -> TopicView {
     let mut partitions: Vec<_> = topic
         .partitions
         .iter()
@@ -159,5 +177,9 @@ fn topic_view(topic: &kafka_protocol::messages::metadata_response::MetadataRespo
         })
         .collect();
     partitions.sort_by_key(|partition| partition.partition);
-    TopicView { id: topic.topic_id.into_bytes(), error_code: topic.error_code, partitions }
+    TopicView {
+        id: topic.topic_id.into_bytes(),
+        error_code: topic.error_code,
+        partitions,
+    }
 }

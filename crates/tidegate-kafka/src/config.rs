@@ -26,11 +26,18 @@ impl ClientConfig {
     /// [`ErrorKind::Configuration`] if the list is empty or a port is no number.
     pub fn new(bootstrap: &str) -> Result<Self, Error> {
         let mut brokers = Vec::new();
-        for part in bootstrap.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in bootstrap
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             brokers.push(with_port(part)?);
         }
         if brokers.is_empty() {
-            return Err(Error::new(ErrorKind::Configuration, "no bootstrap server was given"));
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "no bootstrap server was given",
+            ));
         }
         Ok(Self {
             bootstrap: brokers,
@@ -70,7 +77,11 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for wrong in ["", " , ", "a:x", "a:0", "a:99999"] {
-            assert_eq!(ClientConfig::new(wrong).unwrap_err().kind(), ErrorKind::Configuration, "{wrong}");
+            assert_eq!(
+                ClientConfig::new(wrong).unwrap_err().kind(),
+                ErrorKind::Configuration,
+                "{wrong}"
+            );
         }
     }
 }

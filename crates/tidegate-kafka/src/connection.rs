@@ -4,76 +4,40 @@
 //! not the oldest open one means that the stream is out of step, and the connection is of no more use.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
+use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 use tidegate_wire::frame;
 
+use crate::answer;
+use crate::dial::dial;
 use crate::error::{Error, ErrorKind};
+use crate::transport::{Stream, Transport};
 use crate::versions::{Versions, api_name};
 
 /// Requests that may be open on one connection.
 pub const MAX_IN_FLIGHT: usize = 64;
 
-/// Answered with a version of ApiVersions that is older than the one asked for.
+/// Answered, in version 0, by a broker that does not know the version of ApiVersions that was asked for (KIP-511).
 const UNSUPPORTED_VERSION: i16 = 35;
 
-/// The bytes below the protocol. TLS becomes a second variant: a rustls stream cannot be split into a reader and a writer,
-/// so nothing above relies on that.
-#[derive(Debug)]
-enum Transport {
-    Plain(TcpStream),
-}
-
-impl Transport {
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-        }
-    }
-
-    /// Writes `parts` one after the other without joining them first.
-    fn write_all_vectored(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        match self {
-            Self::Plain(socket) => {
-                let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-                let mut rest = &mut slices[..];
-                IoSlice::advance_slices(&mut rest, 0);
-                while !rest.is_empty() {
-                    match socket.write_vectored(rest) {
-                        Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                        Ok(written) => IoSlice::advance_slices(&mut rest, written),
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Read for Transport {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.read(buffer),
-        }
-    }
-}
+/// The version of ApiVersions asked for first. Version 4 differs only in features whose lowest level is 0, which nothing here looks at.
+const API_VERSIONS: i16 = 3;
 
 /// An open connection whose versions are negotiated.
 #[derive(Debug)]
 pub struct Connection {
-    transport: Transport,
+    stream: Stream,
     address: String,
     client_id: StrBytes,
     versions: Versions,
     correlation: i32,
     open: VecDeque<i32>,
+    timeout: Duration,
+    frame_limit: usize,
 }
 
 impl Connection {
@@ -82,21 +46,30 @@ impl Connection {
     /// # Errors
     /// [`ErrorKind::Unreachable`] or [`ErrorKind::Timeout`] if no connection came about within `timeout`;
     /// [`ErrorKind::Protocol`] if what answers there is no Kafka broker.
-    pub fn open(address: &str, client_id: &str, timeout: Duration, request_timeout: Duration) -> Result<Self, Error> {
+    pub fn open(
+        address: &str,
+        client_id: &str,
+        timeout: Duration,
+        request_timeout: Duration,
+    ) -> Result<Self, Error> {
         let deadline = Instant::now() + timeout;
-        let socket = connect(address, deadline)?;
-        socket.set_nodelay(true).map_err(|error| Error::io(format_args!("{address}: set TCP_NODELAY"), error))?;
+        let socket = dial(address, deadline)?;
+        let stream = Stream::new(Transport::Plain(socket))
+            .map_err(|error| Error::io(format_args!("{address}: set TCP_NODELAY"), error))?;
         let mut connection = Self {
-            transport: Transport::Plain(socket),
+            stream,
             address: address.to_owned(),
             client_id: StrBytes::from_string(client_id.to_owned()),
             versions: Versions::default(),
             correlation: 0,
             open: VecDeque::new(),
+            timeout: deadline
+                .saturating_duration_since(Instant::now())
+                .min(request_timeout),
+            frame_limit: frame::MAX_FRAME,
         };
-        connection.set_timeouts(remaining(deadline, request_timeout))?;
         connection.negotiate()?;
-        connection.set_timeouts(request_timeout)?;
+        connection.timeout = request_timeout;
         Ok(connection)
     }
 
@@ -115,8 +88,12 @@ impl Connection {
     /// # Errors
     /// [`ErrorKind::Unreachable`] if the operating system refuses, for lack of file descriptors mostly.
     pub fn socket_handle(&self) -> Result<TcpStream, Error> {
-        let socket = self.transport.socket();
-        socket.try_clone().map_err(|error| Error::io(format_args!("{}: duplicate the socket", self.address), error))
+        self.stream.socket_handle().map_err(|error| {
+            Error::io(
+                format_args!("{}: duplicate the socket", self.address),
+                error,
+            )
+        })
     }
 
     /// Requests that have not been answered yet.
@@ -124,17 +101,24 @@ impl Connection {
         self.open.len()
     }
 
-    /// Sets how long a read or write on the socket may wait; the request time-out by default.
+    /// Sets how long a whole frame may take to be written or, from the call that waits for it, to be read. The request time-out by default.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
+    /// Sets how long an answer may be, in bytes; 100 MiB by default.
+    pub fn set_frame_limit(&mut self, limit: usize) {
+        self.frame_limit = limit;
+    }
+
+    /// Waits until an answer begins to arrive, or the connection breaks; `false` if neither happens within `timeout`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unreachable`] if the operating system refuses.
-    pub fn set_timeouts(&mut self, timeout: Duration) -> Result<(), Error> {
-        let timeout = Some(timeout.max(Duration::from_millis(1)));
-        let socket = self.transport.socket();
-        socket
-            .set_read_timeout(timeout)
-            .and_then(|()| socket.set_write_timeout(timeout))
-            .map_err(|error| Error::io(format_args!("{}: set time-outs", self.address), error))
+    /// [`ErrorKind::Unreachable`] if the connection is broken.
+    pub fn wait_readable(&mut self, timeout: Duration) -> Result<bool, Error> {
+        self.stream
+            .wait_readable(timeout)
+            .map_err(|error| Error::io(format_args!("{}: wait for an answer", self.address), error))
     }
 
     /// Sends a request and waits for its answer, in the highest version that both sides know.
@@ -150,7 +134,11 @@ impl Connection {
     ///
     /// # Errors
     /// As [`send`](Self::send) and [`receive`](Self::receive).
-    pub fn call_version<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, Error> {
+    pub fn call_version<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, Error> {
         self.send(request, version)?;
         self.receive::<R>(version)
     }
@@ -175,7 +163,10 @@ impl Connection {
             .map_err(|error| {
                 Error::new(
                     ErrorKind::Configuration,
-                    format!("{} version {version} cannot be encoded: {error}", api_name(R::KEY)),
+                    format!(
+                        "{} version {version} cannot be encoded: {error}",
+                        api_name(R::KEY)
+                    ),
                 )
             })?;
         let length = i32::try_from(buffer.len() - frame::LENGTH_LEN)
@@ -199,11 +190,14 @@ impl Connection {
         if self.open.len() >= MAX_IN_FLIGHT {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                format!("{}: more than {MAX_IN_FLIGHT} requests in flight", self.address),
+                format!(
+                    "{}: more than {MAX_IN_FLIGHT} requests in flight",
+                    self.address
+                ),
             ));
         }
-        self.transport
-            .write_all_vectored(parts)
+        self.stream
+            .write_all(parts, Instant::now() + self.timeout)
             .map_err(|error| Error::io(format_args!("{}: send a request", self.address), error))?;
         self.open.push_back(correlation);
         Ok(())
@@ -217,17 +211,22 @@ impl Connection {
     pub fn receive<R: Request>(&mut self, version: i16) -> Result<R::Response, Error> {
         let mut buffer = Vec::new();
         self.receive_frame(&mut buffer)?;
-        let mut answer = Bytes::from(buffer);
-        ResponseHeader::decode(&mut answer, R::Response::header_version(version))
-            .and_then(|_| R::Response::decode(&mut answer, version))
-            .map_err(|error| {
-                let message = format!(
-                    "{}: the answer to {} version {version} cannot be read: {error}",
-                    self.address,
-                    api_name(R::KEY)
-                );
-                Error::new(ErrorKind::Protocol, message)
-            })
+        self.decode::<R>(Bytes::from(buffer), version)
+    }
+
+    /// Reads a frame of [`receive_frame`](Self::receive_frame) as the answer to `R` in this version.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] if it is none.
+    pub fn decode<R: Request>(&self, frame: Bytes, version: i16) -> Result<R::Response, Error> {
+        answer::decode::<R>(frame, version).map_err(|why| {
+            let message = format!(
+                "{}: the answer to {} version {version} cannot be read: {why}",
+                self.address,
+                api_name(R::KEY)
+            );
+            Error::new(ErrorKind::Protocol, message)
+        })
     }
 
     /// Waits for the next answer and puts it, from its correlation id on, into `buffer`. Returns the correlation id.
@@ -235,7 +234,8 @@ impl Connection {
     /// # Errors
     /// As [`receive`](Self::receive).
     pub fn receive_frame(&mut self, buffer: &mut Vec<u8>) -> Result<i32, Error> {
-        frame::read_frame(&mut self.transport, frame::MAX_FRAME, buffer)
+        let deadline = Instant::now() + self.timeout;
+        frame::read_frame(&mut self.stream.reader(deadline), self.frame_limit, buffer)
             .map_err(|error| Error::io(format_args!("{}: read an answer", self.address), error))?;
         let expected = self.open.pop_front();
         let found = buffer.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
@@ -243,31 +243,35 @@ impl Connection {
             Some(id) if Some(id) == expected => Ok(id),
             _ => Err(Error::new(
                 ErrorKind::Protocol,
-                format!("{}: an answer with correlation id {found:?} where {expected:?} was due", self.address),
+                format!(
+                    "{}: an answer with correlation id {found:?} where {expected:?} was due",
+                    self.address
+                ),
             )),
         }
     }
 
-    /// ApiVersions: version 3 first; a broker that knows only older ones answers error 35 in version 0 (KIP-511).
+    /// Asks which versions the broker knows.
     fn negotiate(&mut self) -> Result<(), Error> {
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("tidegate"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        self.send(&request, 3)?;
+        self.send(&request, API_VERSIONS)?;
         let mut buffer = Vec::new();
-        self.receive_frame(&mut buffer).map_err(|error| not_kafka(&self.address, error))?;
-        let code = buffer.get(4..6).map(|bytes| i16::from_be_bytes([bytes[0], bytes[1]]));
+        self.receive_frame(&mut buffer)
+            .map_err(|error| not_kafka(&self.address, error))?;
+        let code = buffer
+            .get(4..6)
+            .map(|code| i16::from_be_bytes([code[0], code[1]]));
         let response = if code == Some(UNSUPPORTED_VERSION) {
-            self.call_version(&ApiVersionsRequest::default(), 0)?
+            self.call_version(&ApiVersionsRequest::default(), 0)
         } else {
-            let mut answer = Bytes::from(buffer).slice(4..);
-            ApiVersionsResponse::decode(&mut answer, 3).map_err(|error| {
-                let message = format!("{}: does not answer as a Kafka broker does: {error}", self.address);
-                Error::new(ErrorKind::Protocol, message)
-            })?
+            self.decode::<ApiVersionsRequest>(Bytes::from(buffer), API_VERSIONS)
         };
+        let response = response.map_err(|error| not_kafka(&self.address, error))?;
         if response.error_code != 0 {
-            return Err(Error::kafka(format_args!("{}: ApiVersions", self.address), response.error_code, None));
+            let doing = format_args!("{}: ApiVersions", self.address);
+            return Err(Error::kafka(doing, response.error_code, None));
         }
         self.versions = Versions::from_response(&response);
         Ok(())
@@ -279,38 +283,125 @@ fn not_kafka(address: &str, error: Error) -> Error {
     match error.kind() {
         ErrorKind::Protocol => Error::new(
             ErrorKind::Protocol,
-            format!("{address}: does not answer as a Kafka broker does (is it a TLS or HTTP port?): {error}"),
+            format!(
+                "{address}: does not answer as a Kafka broker does (is it a TLS or HTTP port?): {error}"
+            ),
         ),
         ErrorKind::Unreachable => Error::new(
             ErrorKind::Unreachable,
-            format!("{address}: closed the connection during the first exchange (is it a TLS port?): {error}"),
+            format!(
+                "{address}: closed the connection during the first exchange (is it a TLS port?): {error}"
+            ),
         ),
         _ => error,
     }
 }
 
-fn remaining(deadline: Instant, at_most: Duration) -> Duration {
-    deadline.saturating_duration_since(Instant::now()).min(at_most)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread::{self, JoinHandle};
 
-/// Tries each address that the name resolves to, until one answers or the deadline passes.
-fn connect(address: &str, deadline: Instant) -> Result<TcpStream, Error> {
-    let resolved = address.to_socket_addrs().map_err(|error| {
-        Error::new(ErrorKind::Unreachable, format!("{address}: cannot be resolved: {error}")).with_source(error)
-    })?;
-    let mut last = None;
-    for socket_address in resolved {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        match TcpStream::connect_timeout(&socket_address, left) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = Some(error),
-        }
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// A peer that takes one connection and does `script` with it.
+    fn peer(script: impl FnOnce(TcpStream) + Send + 'static) -> (String, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let running = thread::spawn(move || script(listener.accept().unwrap().0));
+        (address, running)
     }
-    Err(match last {
-        Some(error) => Error::io(format_args!("{address}: connect"), error),
-        None => Error::new(ErrorKind::Unreachable, format!("{address}: resolves to no address")),
-    })
+
+    fn read_request(socket: &mut TcpStream) -> Vec<u8> {
+        let mut request = Vec::new();
+        frame::read_frame(socket, 1 << 20, &mut request).unwrap();
+        request
+    }
+
+    fn answer(socket: &mut TcpStream, correlation: &[u8], body: &[u8]) {
+        let length = i32::try_from(correlation.len() + body.len()).unwrap();
+        socket.write_all(&length.to_be_bytes()).unwrap();
+        socket.write_all(correlation).unwrap();
+        socket.write_all(body).unwrap();
+    }
+
+    /// Version 0: no error, one API (Metadata, 4 to 9).
+    const ONE_API: [u8; 12] = [0, 0, 0, 0, 0, 1, 0, 3, 0, 4, 0, 9];
+
+    #[test]
+    fn an_old_broker_is_asked_again_in_version_0() {
+        let (address, running) = peer(|mut socket| {
+            let first = read_request(&mut socket);
+            assert_eq!(first[..4], [0, 18, 0, 3]);
+            answer(&mut socket, &first[4..8], &[0, 35, 0, 0, 0, 0]);
+            let second = read_request(&mut socket);
+            assert_eq!(second[..4], [0, 18, 0, 0]);
+            answer(&mut socket, &second[4..8], &ONE_API);
+        });
+        let connection = Connection::open(&address, "test", SOON, SOON).unwrap();
+        assert_eq!(connection.versions().offered(3), Some((4, 9)));
+        running.join().unwrap();
+    }
+
+    #[test]
+    fn a_port_that_speaks_http_is_recognised() {
+        let (address, running) = peer(|mut socket| {
+            read_request(&mut socket);
+            socket
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .unwrap();
+        });
+        let error = Connection::open(&address, "test", SOON, SOON).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(error.to_string().contains("TLS or HTTP"), "{error}");
+        running.join().unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_stays_silent_does_not_hang_us() {
+        let (address, running) = peer(|mut socket| {
+            let mut rest = Vec::new();
+            socket.read_to_end(&mut rest).unwrap();
+        });
+        let error =
+            Connection::open(&address, "test", Duration::from_millis(200), SOON).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(error.to_string().contains(&address), "{error}");
+        running.join().unwrap();
+    }
+
+    #[test]
+    fn a_foreign_correlation_id_ends_the_connection() {
+        let (address, running) = peer(|mut socket| {
+            read_request(&mut socket);
+            answer(&mut socket, &[0, 0, 9, 9], &ONE_API);
+        });
+        let error = Connection::open(&address, "test", SOON, SOON).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        running.join().unwrap();
+    }
+
+    #[test]
+    fn the_number_in_flight_is_bounded() {
+        let (address, running) = peer(|mut socket| {
+            let first = read_request(&mut socket);
+            answer(&mut socket, &first[4..8], &[0, 35, 0, 0, 0, 0]);
+            let second = read_request(&mut socket);
+            answer(&mut socket, &second[4..8], &ONE_API);
+            let mut rest = Vec::new();
+            socket.read_to_end(&mut rest).unwrap();
+        });
+        let mut connection = Connection::open(&address, "test", SOON, SOON).unwrap();
+        for _ in 0..MAX_IN_FLIGHT {
+            let id = connection.next_correlation_id();
+            connection.send_raw(id, &[&[0, 0, 0, 0]]).unwrap();
+        }
+        let id = connection.next_correlation_id();
+        let error = connection.send_raw(id, &[&[0, 0, 0, 0]]).unwrap_err();
+        assert!(error.to_string().contains("in flight"), "{error}");
+        drop(connection);
+        running.join().unwrap();
+    }
 }

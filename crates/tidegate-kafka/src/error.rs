@@ -53,8 +53,15 @@ struct Inner {
 impl Error {
     /// An error of this kind that says `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let inner = Inner { kind, message: message.into(), kafka_code: None, source: None };
-        Self { inner: Box::new(inner) }
+        let inner = Inner {
+            kind,
+            message: message.into(),
+            kafka_code: None,
+            source: None,
+        };
+        Self {
+            inner: Box::new(inner),
+        }
     }
 
     /// An I/O failure with what was being done.
@@ -94,7 +101,11 @@ impl Error {
     /// The same error once more, for everyone whom it concerns, without the failure below it.
     #[must_use]
     pub fn repeat(&self) -> Self {
-        Self::failure(self.inner.kind, self.inner.kafka_code, self.inner.message.clone())
+        Self::failure(
+            self.inner.kind,
+            self.inner.kafka_code,
+            self.inner.message.clone(),
+        )
     }
 
     /// The same error with the failure below it.
@@ -149,6 +160,9 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.inner
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }

@@ -1,18 +1,25 @@
 //! A native, blocking Kafka client: producer, consumer, groups and admin, for brokers from 3.3 on.
 //!
-//! A [`Client`] is the shared view of a cluster; [`Admin`](admin::Admin), [`Producer`](producer::Producer) and the consumer are opened from it. What an error
-//! code means and whether to try again is decided in [`retry`] alone.
+//! A [`Client`] is the shared view of a cluster: its brokers, its topics, who leads what. [`Admin`], [`producer`] and [`consumer`] are opened
+//! from it. What an error code means, and whether to try again, is decided in [`retry`] alone.
+//!
+//! Nothing waits without a deadline: every frame has one, and so has every operation that repeats a request.
 
 pub mod admin;
+mod answer;
 mod client;
 mod cluster;
 mod config;
 mod connection;
+pub mod consumer;
+mod dial;
 mod error;
 pub mod producer;
 pub mod retry;
+mod transport;
 mod versions;
 
+pub use admin::{Admin, GroupDescription, Isolation, NewTopic, OffsetSpec};
 pub use client::{Client, CoordinatorKind};
 pub use cluster::{BrokerAddress, ClusterView, PartitionView, TopicView};
 pub use config::ClientConfig;

@@ -38,7 +38,10 @@ impl Versions {
 
     /// The level of a feature that the cluster has finalised, such as `transaction.version`.
     pub fn finalised_feature(&self, name: &str) -> Option<i16> {
-        self.finalised.iter().find(|(feature, _)| feature == name).map(|(_, level)| *level)
+        self.finalised
+            .iter()
+            .find(|(feature, _)| feature == name)
+            .map(|(_, level)| *level)
     }
 
     /// The highest version of `api_key` that the broker offers and that lies within `ours`.
@@ -83,7 +86,10 @@ mod tests {
     use super::*;
 
     fn offering(lowest: i16, highest: i16) -> Versions {
-        Versions { offered: vec![(3, lowest, highest)], finalised: Vec::new() }
+        Versions {
+            offered: vec![(3, lowest, highest)],
+            finalised: Vec::new(),
+        }
     }
 
     #[test]
@@ -96,6 +102,9 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Protocol);
             assert!(error.to_string().contains("Metadata"), "{error}");
         }
-        assert_eq!(offering(0, 3).choose(7, ours).unwrap_err().kind(), ErrorKind::Protocol);
+        assert_eq!(
+            offering(0, 3).choose(7, ours).unwrap_err().kind(),
+            ErrorKind::Protocol
+        );
     }
 }

@@ -34,7 +34,13 @@ pub(super) struct Dispatch {
 }
 
 /// The link's thread: opens the connection, then works until the driver drops the other end of `queue` or the connection breaks.
-pub(super) fn run(client: &Client, link: LinkId, node: i32, queue: &Receiver<Dispatch>, driver: &SyncSender<Signal>) {
+pub(super) fn run(
+    client: &Client,
+    link: LinkId,
+    node: i32,
+    queue: &Receiver<Dispatch>,
+    driver: &SyncSender<Signal>,
+) {
     let ended = Link::open(client, node).and_then(|mut open| {
         let socket = open.connection.socket_handle()?;
         // The driver is gone only when the producer is: then nobody wants to know.
@@ -44,7 +50,10 @@ pub(super) fn run(client: &Client, link: LinkId, node: i32, queue: &Receiver<Dis
         open.work(link, queue, driver)
     });
     if let Err(error) = ended {
-        let lost = Event::Lost { link, why: error.to_string() };
+        let lost = Event::Lost {
+            link,
+            why: error.to_string(),
+        };
         drop(driver.send(Signal::Event(lost)));
     }
 }
@@ -69,8 +78,11 @@ impl Link {
     fn open(client: &Client, node: i32) -> Result<Self, Error> {
         let config = client.config();
         let mut connection = client.open(node)?;
-        connection.set_timeouts(config.request_timeout + TRAVEL)?;
-        let ours = VersionRange { min: produce::MIN_VERSION, max: produce::MAX_VERSION };
+        connection.set_timeout(config.request_timeout + TRAVEL);
+        let ours = VersionRange {
+            min: produce::MIN_VERSION,
+            max: produce::MAX_VERSION,
+        };
         let key = <ProduceMessage as kafka_protocol::protocol::Request>::KEY;
         let version = connection.versions().choose(key, ours)?;
         Ok(Self {
@@ -83,7 +95,12 @@ impl Link {
         })
     }
 
-    fn work(&mut self, link: LinkId, queue: &Receiver<Dispatch>, driver: &SyncSender<Signal>) -> Result<(), Error> {
+    fn work(
+        &mut self,
+        link: LinkId,
+        queue: &Receiver<Dispatch>,
+        driver: &SyncSender<Signal>,
+    ) -> Result<(), Error> {
         loop {
             let next = if self.unanswered.is_empty() {
                 queue.recv().map_err(|_| TryRecvError::Disconnected)
@@ -95,7 +112,10 @@ impl Link {
                 Err(TryRecvError::Disconnected) => return Ok(()),
                 Err(TryRecvError::Empty) => {
                     let answer = self.receive()?;
-                    if driver.send(Signal::Event(Event::Answered { link, answer })).is_err() {
+                    if driver
+                        .send(Signal::Event(Event::Answered { link, answer }))
+                        .is_err()
+                    {
                         return Ok(());
                     }
                 }
@@ -116,7 +136,10 @@ impl Link {
             transactional_id: None,
             acks: -1,
             timeout_ms: i32::try_from(self.request_timeout.as_millis()).unwrap_or(i32::MAX),
-            topic: TopicRef { name: &dispatch.target.topic, id: dispatch.target.topic_id },
+            topic: TopicRef {
+                name: &dispatch.target.topic,
+                id: dispatch.target.topic_id,
+            },
             partition: dispatch.target.partition,
             batch_header: &header,
             body_len: dispatch.body.records.len(),
@@ -124,7 +147,11 @@ impl Link {
         let correlation = self.connection.next_correlation_id();
         let prefix = produce::prefix(self.version, correlation, &request)
             .map_err(|error| Error::new(ErrorKind::TooLarge, error.to_string()))?;
-        let parts = [&prefix[..], &dispatch.body.records, produce::trailer(self.version)];
+        let parts = [
+            &prefix[..],
+            &dispatch.body.records,
+            produce::trailer(self.version),
+        ];
         self.connection.send_raw(correlation, &parts)?;
         self.unanswered.push_back(correlation);
         Ok(())
@@ -134,7 +161,10 @@ impl Link {
         self.connection.receive_frame(&mut self.frame)?;
         self.unanswered.pop_front();
         let (_, answer) = produce::parse_answer(self.version, &self.frame).map_err(|error| {
-            let message = format!("{}: the answer to Produce: {error}", self.connection.address());
+            let message = format!(
+                "{}: the answer to Produce: {error}",
+                self.connection.address()
+            );
             Error::new(ErrorKind::Protocol, message)
         })?;
         let throttle = u64::try_from(answer.throttle_ms).unwrap_or(0);

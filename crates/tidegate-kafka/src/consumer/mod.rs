@@ -1,0 +1,1 @@
+//! Reading topics: fetching records, alone or as a member of a group.
