@@ -329,6 +329,47 @@ impl<'a> Walk<'a> {
         }
         let avro = self.avro;
         let (schema, inside) = avro.resolve(schema, namespace)?;
+        match schema {
+            Schema::Union(union) => {
+                let index = self.long()?;
+                let variant = usize::try_from(index)
+                    .ok()
+                    .and_then(|index| union.variants().get(index));
+                let variant = variant
+                    .ok_or_else(|| self.error(format!("the union has no branch {index}")))?;
+                self.value(variant, &inside, depth + 1)
+            }
+            Schema::Array(array) => {
+                let mut items = Vec::new();
+                self.blocks(|walk| {
+                    items.push(walk.value(&array.items, &inside, depth + 1)?);
+                    Ok(())
+                })?;
+                Ok(Value::Array(items))
+            }
+            Schema::Map(map) => {
+                let mut entries = Map::new();
+                self.blocks(|walk| {
+                    let name = walk.text()?.to_owned();
+                    entries.insert(name, walk.value(&map.types, &inside, depth + 1)?);
+                    Ok(())
+                })?;
+                Ok(Value::Object(entries))
+            }
+            Schema::Record(record) => {
+                let mut fields = Map::new();
+                for field in &record.fields {
+                    let value = self.value(&field.schema, &inside, depth + 1)?;
+                    fields.insert(field.name.clone(), value);
+                }
+                Ok(Value::Object(fields))
+            }
+            plain => self.plain(plain),
+        }
+    }
+
+    /// A value of a type without parts.
+    fn plain(&mut self, schema: &Schema) -> Result<Value> {
         Ok(match schema {
             Schema::Null => Value::Null,
             Schema::Boolean => match self.array::<1>()? {
@@ -367,42 +408,10 @@ impl<'a> Walk<'a> {
                     symbol.ok_or_else(|| self.error(format!("the enum has no symbol {index}")))?;
                 symbol.as_str().into()
             }
-            Schema::Union(union) => {
-                let index = self.long()?;
-                let variant = usize::try_from(index)
-                    .ok()
-                    .and_then(|index| union.variants().get(index));
-                let variant = variant
-                    .ok_or_else(|| self.error(format!("the union has no branch {index}")))?;
-                self.value(variant, &inside, depth + 1)?
-            }
-            Schema::Array(array) => {
-                let mut items = Vec::new();
-                self.blocks(|walk| {
-                    items.push(walk.value(&array.items, &inside, depth + 1)?);
-                    Ok(())
-                })?;
-                Value::Array(items)
-            }
-            Schema::Map(map) => {
-                let mut entries = Map::new();
-                self.blocks(|walk| {
-                    let name = walk.text()?.to_owned();
-                    entries.insert(name, walk.value(&map.types, &inside, depth + 1)?);
-                    Ok(())
-                })?;
-                Value::Object(entries)
-            }
-            Schema::Record(record) => {
-                let mut fields = Map::new();
-                for field in &record.fields {
-                    let value = self.value(&field.schema, &inside, depth + 1)?;
-                    fields.insert(field.name.clone(), value);
-                }
-                Value::Object(fields)
-            }
-            Schema::Ref { name } => {
-                return Err(self.error(format!("the type `{name}` refers to itself")));
+            other => {
+                return Err(self.error(format!(
+                    "the schema has a type that is not known here: {other:?}"
+                )));
             }
         })
     }

@@ -21,12 +21,11 @@ pub(crate) fn encode_row(
         match op {
             Op::Constant(bytes) => out.extend_from_slice(bytes),
             Op::Cell(cell) => {
-                encode_cell(cell, nulls, row.field(cell.column), out).map_err(|problem| {
-                    CellError {
-                        column: cell.column,
-                        problem,
-                    }
-                })?
+                let text = row.field(cell.column);
+                encode_cell(cell, nulls, text, out).map_err(|problem| CellError {
+                    column: cell.column,
+                    problem,
+                })?;
             }
         }
     }

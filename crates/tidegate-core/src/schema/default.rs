@@ -38,13 +38,51 @@ fn encode(
     let (schema, inside) = avro
         .resolve(schema, namespace)
         .map_err(|error| error.message().to_owned())?;
-    let misfit = || format!("{value} is no {}", type_name(schema));
+    match schema {
+        Schema::Union(union) => encode_union(avro, union.variants(), &inside, value, out, depth),
+        Schema::Array(array) => {
+            let items = value.as_array().ok_or_else(|| misfit(schema, value))?;
+            put_count(out, items.len());
+            for item in items {
+                encode(avro, &array.items, &inside, item, out, depth + 1)?;
+            }
+            end_blocks(out, items.len());
+            Ok(())
+        }
+        Schema::Map(map) => {
+            let entries = value.as_object().ok_or_else(|| misfit(schema, value))?;
+            put_count(out, entries.len());
+            for (name, item) in entries {
+                put_bytes(out, name.as_bytes());
+                encode(avro, &map.types, &inside, item, out, depth + 1)?;
+            }
+            end_blocks(out, entries.len());
+            Ok(())
+        }
+        Schema::Record(record) => {
+            let values = value.as_object().ok_or_else(|| misfit(schema, value))?;
+            for field in &record.fields {
+                let item = values.get(&field.name).or(field.default.as_ref());
+                let item = item.ok_or_else(|| format!("{value} has no `{}`", field.name))?;
+                encode(avro, &field.schema, &inside, item, out, depth + 1)?;
+            }
+            Ok(())
+        }
+        plain => encode_plain(plain, value, out).ok_or_else(|| misfit(schema, value)),
+    }
+}
+
+fn misfit(schema: &Schema, value: &Value) -> String {
+    format!("{value} is no {}", type_name(schema))
+}
+
+/// A default of a type without parts; `None` when it does not fit.
+fn encode_plain(schema: &Schema, value: &Value, out: &mut Vec<u8>) -> Option<()> {
     match schema {
         Schema::Null if value.is_null() => {}
-        Schema::Boolean => out.push(u8::from(value.as_bool().ok_or_else(misfit)?)),
+        Schema::Boolean => out.push(u8::from(value.as_bool()?)),
         Schema::Int | Schema::Date | Schema::TimeMillis => {
-            let number = value.as_i64().and_then(|number| i32::try_from(number).ok());
-            put_long(out, i64::from(number.ok_or_else(misfit)?));
+            put_long(out, i64::from(i32::try_from(value.as_i64()?).ok()?));
         }
         Schema::Long
         | Schema::TimeMicros
@@ -53,64 +91,34 @@ fn encode(
         | Schema::TimestampNanos
         | Schema::LocalTimestampMillis
         | Schema::LocalTimestampMicros
-        | Schema::LocalTimestampNanos => put_long(out, value.as_i64().ok_or_else(misfit)?),
+        | Schema::LocalTimestampNanos => put_long(out, value.as_i64()?),
         Schema::Float => {
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "the default is rounded to the field's precision, as Avro does"
             )]
-            let number = value.as_f64().ok_or_else(misfit)? as f32;
+            let number = value.as_f64()? as f32;
             out.extend_from_slice(&number.to_le_bytes());
         }
-        Schema::Double => out.extend_from_slice(&value.as_f64().ok_or_else(misfit)?.to_le_bytes()),
-        Schema::String | Schema::Uuid => {
-            put_bytes(out, value.as_str().ok_or_else(misfit)?.as_bytes())
-        }
-        Schema::Bytes => put_bytes(out, &code_points(value).ok_or_else(misfit)?),
+        Schema::Double => out.extend_from_slice(&value.as_f64()?.to_le_bytes()),
+        Schema::String | Schema::Uuid => put_bytes(out, value.as_str()?.as_bytes()),
+        Schema::Bytes => put_bytes(out, &code_points(value)?),
         Schema::Fixed(fixed) => {
-            let bytes = code_points(value).filter(|bytes| bytes.len() == fixed.size);
-            out.extend_from_slice(&bytes.ok_or_else(misfit)?);
+            let bytes = code_points(value)?;
+            out.extend_from_slice(
+                Some(bytes)
+                    .filter(|bytes| bytes.len() == fixed.size)?
+                    .as_slice(),
+            );
         }
         Schema::Enum(symbols) => {
-            let symbol = value.as_str().ok_or_else(misfit)?;
-            let index = symbols
-                .symbols
-                .iter()
-                .position(|known| known == symbol)
-                .ok_or_else(misfit)?;
+            let symbol = value.as_str()?;
+            let index = symbols.symbols.iter().position(|known| known == symbol)?;
             put_long(out, index.cast_signed() as i64);
         }
-        Schema::Union(union) => {
-            return encode_union(avro, union.variants(), &inside, value, out, depth);
-        }
-        Schema::Array(array) => {
-            let items = value.as_array().ok_or_else(misfit)?;
-            put_count(out, items.len());
-            for item in items {
-                encode(avro, &array.items, &inside, item, out, depth + 1)?;
-            }
-            end_blocks(out, items.len());
-        }
-        Schema::Map(map) => {
-            let entries = value.as_object().ok_or_else(misfit)?;
-            put_count(out, entries.len());
-            for (name, item) in entries {
-                put_bytes(out, name.as_bytes());
-                encode(avro, &map.types, &inside, item, out, depth + 1)?;
-            }
-            end_blocks(out, entries.len());
-        }
-        Schema::Record(record) => {
-            let values = value.as_object().ok_or_else(misfit)?;
-            for field in &record.fields {
-                let item = values.get(&field.name).or(field.default.as_ref());
-                let item = item.ok_or_else(|| format!("{value} has no `{}`", field.name))?;
-                encode(avro, &field.schema, &inside, item, out, depth + 1)?;
-            }
-        }
-        _ => return Err(misfit()),
+        _ => return None,
     }
-    Ok(())
+    Some(())
 }
 
 /// The first branch that the default fits.
