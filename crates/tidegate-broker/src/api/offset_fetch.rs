@@ -1,0 +1,190 @@
+//! OffsetFetch (9): the positions groups have committed.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use kafka_protocol::protocol::VersionRange;
+
+use super::{Api, Context, text};
+use crate::journal::{Committed, GroupOffsets};
+use crate::shared::Shared;
+
+/// The first version that asks for several groups at once. (KIP-709)
+const SEVERAL_GROUPS: i16 = 8;
+
+/// The first version with an error code for the whole answer.
+const ERROR_CODE: i16 = 2;
+
+/// The topics asked for, each with its partitions; `None` asks for all there are.
+type Asked = Option<Vec<(String, Vec<i32>)>>;
+
+/// What is known of the partitions asked for.
+type Found = Vec<(String, Vec<(i32, Option<Committed>)>)>;
+
+impl Api for OffsetFetchRequest {
+    const SERVED: VersionRange = VersionRange { min: 1, max: 9 };
+
+    async fn handle(self, context: &Context) -> OffsetFetchResponse {
+        let shared = &context.shared;
+        if context.version < SEVERAL_GROUPS {
+            let topics = find(shared, &self.group_id, single(&self));
+            let topics = topics.into_iter().map(|(name, partitions)| {
+                let partitions = partitions.into_iter();
+                OffsetFetchResponseTopic::default()
+                    .with_name(TopicName(text(name)))
+                    .with_partitions(
+                        partitions
+                            .map(|(index, found)| one_partition(index, found, context.version))
+                            .collect(),
+                    )
+            });
+            return OffsetFetchResponse::default().with_topics(topics.collect());
+        }
+        let groups = self.groups.iter().map(|group| {
+            let asked = group.topics.as_ref().map(|topics| {
+                let topics = topics.iter();
+                topics
+                    .map(|topic| (topic.name.to_string(), topic.partition_indexes.clone()))
+                    .collect()
+            });
+            one_group(&group.group_id, find(shared, &group.group_id, asked))
+        });
+        OffsetFetchResponse::default().with_groups(groups.collect())
+    }
+
+    fn refuse(&self, context: &Context, code: i16) -> OffsetFetchResponse {
+        match context.version {
+            SEVERAL_GROUPS.. => {
+                let groups = self.groups.iter().map(|group| {
+                    OffsetFetchResponseGroup::default()
+                        .with_group_id(group.group_id.clone())
+                        .with_error_code(code)
+                });
+                OffsetFetchResponse::default().with_groups(groups.collect())
+            }
+            ERROR_CODE.. => OffsetFetchResponse::default().with_error_code(code),
+            _ => {
+                let topics = single(self).unwrap_or_default();
+                let topics = topics.into_iter().map(|(name, partitions)| {
+                    let partitions = partitions.into_iter();
+                    OffsetFetchResponseTopic::default()
+                        .with_name(TopicName(text(name)))
+                        .with_partitions(
+                            partitions
+                                .map(|index| {
+                                    one_partition(index, None, context.version)
+                                        .with_error_code(code)
+                                })
+                                .collect(),
+                        )
+                });
+                OffsetFetchResponse::default().with_topics(topics.collect())
+            }
+        }
+    }
+
+    fn partitions(&self, _: &Shared) -> Vec<(String, i32)> {
+        let single = single(self).into_iter().flatten();
+        let several = self.groups.iter().flat_map(|group| {
+            let topics = group.topics.iter().flatten();
+            topics.map(|topic| (topic.name.to_string(), topic.partition_indexes.clone()))
+        });
+        single
+            .chain(several)
+            .flat_map(|(name, partitions)| {
+                let partitions = partitions.into_iter();
+                partitions.map(move |partition| (name.clone(), partition))
+            })
+            .collect()
+    }
+
+    fn group(&self) -> Option<String> {
+        let first = self.groups.first().map(|group| &group.group_id);
+        Some(first.unwrap_or(&self.group_id).to_string())
+    }
+}
+
+fn single(request: &OffsetFetchRequest) -> Asked {
+    let topics = request.topics.as_ref()?.iter();
+    Some(
+        topics
+            .map(|topic| (topic.name.to_string(), topic.partition_indexes.clone()))
+            .collect(),
+    )
+}
+
+fn find(shared: &Shared, group: &str, asked: Asked) -> Found {
+    let journal = shared.journal();
+    let none = GroupOffsets::new();
+    let known = journal.metadata().offsets.get(group).unwrap_or(&none);
+    let Some(asked) = asked else {
+        let mut by_topic: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for ((topic, partition), committed) in known {
+            let entry = (*partition, Some(committed.clone()));
+            by_topic.entry(topic.clone()).or_default().push(entry);
+        }
+        return by_topic.into_iter().collect();
+    };
+    asked
+        .into_iter()
+        .map(|(topic, partitions)| {
+            let found = partitions
+                .into_iter()
+                .map(|partition| {
+                    let committed = known.get(&(topic.clone(), partition)).cloned();
+                    (partition, committed)
+                })
+                .collect();
+            (topic, found)
+        })
+        .collect()
+}
+
+/// What stands for "nothing committed". (The code for it says that this is no error.)
+fn nothing() -> Committed {
+    Committed {
+        offset: -1,
+        leader_epoch: -1,
+        metadata: String::new(),
+    }
+}
+
+fn one_partition(
+    index: i32,
+    found: Option<Committed>,
+    version: i16,
+) -> OffsetFetchResponsePartition {
+    let committed = found.unwrap_or_else(nothing);
+    let answer = OffsetFetchResponsePartition::default()
+        .with_partition_index(index)
+        .with_committed_offset(committed.offset)
+        .with_metadata(Some(text(committed.metadata)));
+    if version >= 5 {
+        answer.with_committed_leader_epoch(committed.leader_epoch)
+    } else {
+        answer
+    }
+}
+
+fn one_group(group: &GroupId, found: Found) -> OffsetFetchResponseGroup {
+    let topics = found.into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, found)| {
+            let committed = found.unwrap_or_else(nothing);
+            OffsetFetchResponsePartitions::default()
+                .with_partition_index(index)
+                .with_committed_offset(committed.offset)
+                .with_committed_leader_epoch(committed.leader_epoch)
+                .with_metadata(Some(text(committed.metadata)))
+        });
+        OffsetFetchResponseTopics::default()
+            .with_name(TopicName(text(name)))
+            .with_partitions(partitions.collect())
+    });
+    OffsetFetchResponseGroup::default()
+        .with_group_id(group.clone())
+        .with_topics(topics.collect())
+}
