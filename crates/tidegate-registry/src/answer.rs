@@ -130,7 +130,7 @@ pub(crate) fn describe_transport(error: &ureq::Error) -> String {
         }
         ureq::Error::Io(error) => {
             let text = error.to_string();
-            let hint = if text.contains("UnknownIssuer") {
+            let hint = if text.contains("UnknownIssuer") || text.contains("BadSignature") {
                 "; its certificate is signed by an unknown authority: give that authority's CA file"
             } else if text.contains("CaUsedAsEndEntity") {
                 "; it presents a CA certificate as its own: issue a server certificate with that CA"
