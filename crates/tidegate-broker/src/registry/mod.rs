@@ -10,6 +10,8 @@ mod journal;
 mod refusal;
 mod schema;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use http::router;
 pub(crate) use store::Store;
