@@ -14,6 +14,9 @@ use std::sync::OnceLock;
 use crate::apicurio::{RealRegistry, RegistryOptions};
 use crate::kafka::{DEFAULT_VERSION, RealKafka};
 
+const KAFKA_VALUES: &str = "download (Java 17 and Maven), or HOST:PORT";
+const REGISTRY_VALUES: &str = "download (Java 17 and Maven), or a URL";
+
 /// The bootstrap address of the real Kafka that the environment asks for; one for all tests of a process. None, and a line that says how to
 /// turn it on, where it asks for none.
 ///
@@ -22,10 +25,7 @@ use crate::kafka::{DEFAULT_VERSION, RealKafka};
 #[must_use]
 pub fn kafka() -> Option<String> {
     static STARTED: OnceLock<Option<RealKafka>> = OnceLock::new();
-    let wish = wish(
-        "TIDEGATE_TEST_KAFKA",
-        "download (Java 17 and Maven), or HOST:PORT",
-    )?;
+    let wish = wish("TIDEGATE_TEST_KAFKA", KAFKA_VALUES)?;
     let started = STARTED.get_or_init(|| {
         (wish == "download").then(|| {
             RealKafka::start(&kafka_version(), "")
@@ -46,10 +46,7 @@ pub fn kafka() -> Option<String> {
 #[must_use]
 pub fn registry() -> Option<String> {
     static STARTED: OnceLock<Option<RealRegistry>> = OnceLock::new();
-    let wish = wish(
-        "TIDEGATE_TEST_REGISTRY",
-        "download (Java 17 and Maven), or a URL",
-    )?;
+    let wish = wish("TIDEGATE_TEST_REGISTRY", REGISTRY_VALUES)?;
     let started = STARTED.get_or_init(|| {
         (wish == "download").then(|| {
             RealRegistry::start(&RegistryOptions::default())
@@ -69,10 +66,7 @@ pub fn registry() -> Option<String> {
 /// As [`kafka`].
 #[must_use]
 pub fn own_kafka(properties: &str) -> Option<RealKafka> {
-    wish(
-        "TIDEGATE_TEST_KAFKA",
-        "download (Java 17 and Maven), or HOST:PORT",
-    )?;
+    wish("TIDEGATE_TEST_KAFKA", KAFKA_VALUES)?;
     let started = RealKafka::start(&kafka_version(), properties);
     Some(started.unwrap_or_else(|error| panic!("a Kafka of the test's own: {error}")))
 }
@@ -83,12 +77,19 @@ pub fn own_kafka(properties: &str) -> Option<RealKafka> {
 /// As [`kafka`].
 #[must_use]
 pub fn own_registry(options: &RegistryOptions) -> Option<RealRegistry> {
-    wish(
-        "TIDEGATE_TEST_REGISTRY",
-        "download (Java 17 and Maven), or a URL",
-    )?;
+    wish("TIDEGATE_TEST_REGISTRY", REGISTRY_VALUES)?;
     let started = RealRegistry::start(options);
     Some(started.unwrap_or_else(|error| panic!("a registry of the test's own: {error}")))
+}
+
+/// Whether the environment asks for both real services; if not, says how. Starts nothing.
+///
+/// # Panics
+/// They are required and not asked for.
+#[must_use]
+pub fn are_wanted() -> bool {
+    wish("TIDEGATE_TEST_KAFKA", KAFKA_VALUES).is_some()
+        && wish("TIDEGATE_TEST_REGISTRY", REGISTRY_VALUES).is_some()
 }
 
 /// The version of Kafka to download.
