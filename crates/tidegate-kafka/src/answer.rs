@@ -2,8 +2,8 @@
 //!
 //! `kafka-protocol` reserves room for as many elements as an array announces before it reads the first. In the flexible encoding (KIP-482),
 //! which every version spoken here uses but for the very first exchange, every such count is an unsigned variable-length integer, and each
-//! element takes at least one byte: a count beyond the bytes that are left is a lie. [`Checked`] sits below the decoder and refuses it
-//! before the decoder sees its last byte. Brokers are trusted with our data, but not everything that answers on a port is a broker.
+//! element takes at least one byte: a count beyond the bytes that are left is a lie. [`Checked`] sits below the decoder and refuses the
+//! last byte of such an integer, before anything is reserved for it. Brokers are trusted with our data, but not everything that answers on a port is a broker.
 
 use std::ops::Range;
 
@@ -23,37 +23,37 @@ pub(crate) fn decode<R: Request>(frame: Bytes, version: i16) -> Result<R::Respon
         .map_err(|error| error.to_string())
 }
 
-/// Bytes that run dry as soon as they announce more than they hold.
+/// The most bytes before the last one of a variable-length integer of 32 bits.
+const MOST_BEFORE_LAST: usize = 4;
+
+/// Bytes that refuse to announce more than they hold.
 #[derive(Debug)]
 struct Checked {
     bytes: Bytes,
-    /// The variable-length integer that is being read byte by byte, and how many bits of it there are.
-    value: u64,
-    bits: u32,
+    /// The latest single bytes that said "more follows", the newest last. Where the integer began is not known here, so that every one of
+    /// them may have been its first.
+    unfinished: Vec<u8>,
 }
 
 impl Checked {
     fn new(bytes: Bytes) -> Self {
         Self {
             bytes,
-            value: 0,
-            bits: 0,
+            unfinished: Vec::with_capacity(MOST_BEFORE_LAST + 1),
         }
     }
 
-    /// Follows single bytes as if each belonged to a variable-length integer; other fields of one byte are too small to matter.
-    fn follow(&mut self, byte: u8) {
-        if self.bits > 28 {
-            (self.value, self.bits) = (0, 0);
-        }
-        self.value |= u64::from(byte & 0x7f) << self.bits;
-        self.bits += 7;
-        if byte < 0x80 {
-            if self.value > HARMLESS.max(self.bytes.len() as u64 + 1) {
-                self.bytes.clear();
+    /// Whether an integer that ends with `byte` may be a count beyond what is left.
+    fn lies(&self, byte: u8) -> bool {
+        let ends = byte < 0x80 || self.unfinished.len() == MOST_BEFORE_LAST;
+        let believable = HARMLESS.max(self.bytes.len() as u64 + 1);
+        ends && (0..=self.unfinished.len()).any(|start| {
+            let mut value = 0;
+            for part in self.unfinished[start..].iter().chain([&byte]).rev() {
+                value = value << 7 | u64::from(part & 0x7f);
             }
-            (self.value, self.bits) = (0, 0);
-        }
+            value > believable
+        })
     }
 }
 
@@ -67,20 +67,25 @@ impl Buf for Checked {
     }
 
     fn advance(&mut self, count: usize) {
-        (self.value, self.bits) = (0, 0);
+        self.unfinished.clear();
         self.bytes.advance(count);
     }
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
-        let before = self.bytes.len();
-        self.follow(byte);
-        if self.bytes.len() < before {
-            // The last byte of a count that lies: refuse it, so that nothing is reserved for it.
+        if self.lies(byte) {
             return Err(TryGetError {
                 requested: usize::MAX,
-                available: before,
+                available: self.bytes.len(),
             });
+        }
+        if byte < 0x80 {
+            self.unfinished.clear();
+        } else {
+            if self.unfinished.len() == MOST_BEFORE_LAST {
+                self.unfinished.remove(0);
+            }
+            self.unfinished.push(byte);
         }
         Ok(byte)
     }
@@ -92,7 +97,7 @@ impl ByteBuf for Checked {
     }
 
     fn get_bytes(&mut self, size: usize) -> Bytes {
-        (self.value, self.bits) = (0, 0);
+        self.unfinished.clear();
         self.bytes.split_to(size)
     }
 
