@@ -37,6 +37,12 @@ impl Buffer {
         self.base + self.start as u64
     }
 
+    /// How many bytes there is room for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.data.len()
+    }
+
     /// How many bytes are in the window.
     #[inline]
     pub(super) fn len(&self) -> usize {

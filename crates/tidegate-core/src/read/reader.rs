@@ -196,6 +196,12 @@ impl<R: Read> RowReader<R> {
         }
     }
 
+    /// How many bytes the reader holds room for.
+    #[cfg(test)]
+    pub(super) fn buffer_size(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// A field of the bad row that was given last, if it stands before the fault.
     pub(crate) fn sound_field(&self, bad: &BadRow, index: usize) -> Option<Vec<u8>> {
         if index >= self.sound_fields {
@@ -278,7 +284,7 @@ impl<R: Read> RowReader<R> {
                 return Ok(Some(found));
             }
             if limit == widest {
-                return self.cut_by_size().map(Some);
+                return Ok(Some(self.cut_by_size(limit)));
             }
             self.fill()?;
         }
@@ -286,20 +292,19 @@ impl<R: Read> RowReader<R> {
 
     /// The row is over the size limit: it ends where its line does, or where the line of its open quote does.
     #[cold]
-    fn cut_by_size(&mut self) -> Result<Found> {
-        if let Some((open, fault)) = self.splitter.open_quote() {
-            return Ok(Found::Broken { open, fault });
+    fn cut_by_size(&self, limit: usize) -> Found {
+        if let Some((open, fault)) = self.splitter.open_quote(limit) {
+            return Found::Broken { open, fault };
         }
-        // No fault of quotes: told apart from these by its field.
         let at = self.splitter.looked_at();
-        Ok(Found::Broken {
+        Found::Broken {
             open: at,
             fault: Fault {
                 kind: FaultKind::TooLarge,
                 field: self.splitter.bounds().len(),
                 at,
             },
-        })
+        }
     }
 
     fn fill(&mut self) -> Result<()> {
@@ -463,7 +468,7 @@ impl<R: Read> RowReader<R> {
         reason: String,
     ) -> Result<BadRow> {
         let lines_before = count_line_ends(&self.buffer.bytes()[..from]);
-        let mut raw: Option<Vec<u8>> = None;
+        let mut raw = Vec::new();
         let mut given_up: u64 = 0;
         let mut search = from;
         let (len, line_end) = loop {
@@ -481,7 +486,7 @@ impl<R: Read> RowReader<R> {
                 None => search = bytes.len(),
             }
             if search > self.max_row_size {
-                raw.get_or_insert_with(|| bytes[..KEPT_OF_OVERSIZED.min(search)].to_vec());
+                keep(&mut raw, &bytes[..search]);
                 given_up += search as u64;
                 self.buffer.consume(search);
                 search = 0;
@@ -489,12 +494,12 @@ impl<R: Read> RowReader<R> {
             self.fill()?;
         };
         let raw_len = given_up + len as u64;
-        let kept = if raw_len > self.max_row_size as u64 {
-            KEPT_OF_OVERSIZED
+        let rest = &self.buffer.bytes()[..len];
+        if raw_len > self.max_row_size as u64 {
+            keep(&mut raw, rest);
         } else {
-            len
-        };
-        let raw = raw.unwrap_or_else(|| self.buffer.bytes()[..kept.min(len)].to_vec());
+            raw.extend_from_slice(rest);
+        }
         self.buffer.consume(len + line_end);
         self.line += lines_before + u64::from(line_end > 0);
         self.rows += 1;
@@ -550,4 +555,10 @@ impl<R: Read> RowReader<R> {
         };
         Error::bad_row(message, position)
     }
+}
+
+/// Keeps the beginning of a row over the size limit.
+fn keep(raw: &mut Vec<u8>, bytes: &[u8]) {
+    let room = KEPT_OF_OVERSIZED.saturating_sub(raw.len());
+    raw.extend_from_slice(&bytes[..room.min(bytes.len())]);
 }

@@ -174,11 +174,14 @@ impl Splitter {
         &self.unescaped
     }
 
-    /// When the row is cut by the size limit: where the field starts that is open, if it is a quoted one, with the fault that this is.
-    pub(super) fn open_quote(&self) -> Option<(usize, Fault)> {
+    /// When the row is cut by the size limit at `limit`: where the field starts that is open, if it is a quoted one, with the fault that
+    /// this is. A quote right at the limit, which may be the closing one, is given the benefit of the doubt.
+    pub(super) fn open_quote(&self, limit: usize) -> Option<(usize, Fault)> {
         match self.state {
-            State::Plain => None,
-            State::Quoted { open } => Some((open, self.fault_here(FaultKind::Unclosed, open))),
+            State::Quoted { open } if self.at == limit => {
+                Some((open, self.fault_here(FaultKind::Unclosed, open)))
+            }
+            _ => None,
         }
     }
 
