@@ -8,8 +8,8 @@
 //! use tidegate_broker::{Action, ApiKey, Broker, BrokerConfig, Rule};
 //!
 //! # fn main() -> Result<(), tidegate_broker::Error> {
-//! # let dir = std::env::temp_dir().join("tidegate-broker-faults-example");
-//! let broker = Broker::start(BrokerConfig::new(&dir))?;
+//! # let dir = tempfile::tempdir().expect("a temporary folder");
+//! let broker = Broker::start(BrokerConfig::new(dir.path()))?;
 //! // The third Produce to the topic is appended, and its answer is lost.
 //! let lost = broker
 //!     .faults()
@@ -450,7 +450,9 @@ mod tests {
         let faults = Faults::new();
         let count = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&count);
-        faults.observe(move |_| drop(counted.fetch_add(1, Ordering::Relaxed)));
+        faults.observe(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
         let fault = faults.inject(Rule::any(Action::Disconnect));
         assert_eq!(judge(&faults, produce("a", 0, "")), Action::Disconnect);
         fault.remove();

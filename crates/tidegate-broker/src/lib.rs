@@ -9,8 +9,8 @@
 //! use tidegate_broker::{Broker, BrokerConfig};
 //!
 //! # fn main() -> Result<(), tidegate_broker::Error> {
-//! # let dir = std::env::temp_dir().join("tidegate-broker-example");
-//! let broker = Broker::start(BrokerConfig::new(&dir))?;
+//! # let dir = tempfile::tempdir().expect("a temporary folder");
+//! let broker = Broker::start(BrokerConfig::new(dir.path()))?;
 //! println!("kcat -L -b {}", broker.address());
 //! broker.stop()
 //! # }
@@ -40,6 +40,8 @@ mod registry;
 mod server;
 mod shared;
 mod sync;
+#[cfg(test)]
+mod testing;
 mod topic_config;
 mod topics;
 

@@ -177,6 +177,6 @@ impl Frames {
                 Ok(_) => {}
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -28,12 +28,7 @@ impl Api for MetadataRequest {
                 .iter()
                 .map(|topic| describe(topic, self.allow_auto_topic_creation, shared))
                 .collect(),
-            _ => shared
-                .topics
-                .all()
-                .iter()
-                .map(|topic| found(topic))
-                .collect(),
+            _ => shared.topics.all().iter().map(found).collect(),
         };
         cluster(context).with_topics(topics)
     }

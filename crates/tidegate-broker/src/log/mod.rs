@@ -55,6 +55,8 @@ pub(crate) struct PartitionLog {
     truncation: Option<Truncation>,
     /// Set when a failed append could not be taken back: nothing more may be appended behind it.
     broken: bool,
+    /// Whether there is something in the last file that has not been forced to the disk.
+    dirty: bool,
 }
 
 /// What an append came to.
@@ -103,6 +105,7 @@ impl PartitionLog {
             epochs: Vec::new(),
             truncation: None,
             broken: false,
+            dirty: false,
         };
         let base_offsets = list_segments(dir)?;
         if let Some(first) = base_offsets.first() {
@@ -209,6 +212,7 @@ impl PartitionLog {
         if let Some(segment) = self.segments.last_mut() {
             segment.note(&stored);
         }
+        self.dirty = true;
         self.producers.remember(&stored);
         note_epoch(&mut self.epochs, rules.leader_epoch, base_offset);
         self.next_offset = stored.next_offset();
@@ -225,9 +229,8 @@ impl PartitionLog {
             .segments
             .last()
             .map(|segment| segment.len > 0 && segment.len + batch_len as u64 > segment_bytes);
-        match full {
-            Some(false) => return None,
-            Some(true) | None => {}
+        if full == Some(false) {
+            return None;
         }
         let completed = self.segments.last().map(|segment| segment.path.clone());
         self.segments
@@ -330,11 +333,12 @@ impl PartitionLog {
     }
 
     /// Forces the last file to the disk; the others have been forced when they were completed.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        match self.segments.last() {
-            Some(segment) => self.files.open(&segment.path)?.sync_data(),
-            None => Ok(()),
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if let Some(segment) = self.segments.last().filter(|_| self.dirty) {
+            self.files.open(&segment.path)?.sync_data()?;
         }
+        self.dirty = false;
+        Ok(())
     }
 }
 

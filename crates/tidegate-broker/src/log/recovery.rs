@@ -78,6 +78,12 @@ impl<'a> Scanner<'a> {
     ) -> Result<(i64, Option<Damage>), Error> {
         while self.position < self.len {
             match self.batch_at(self.position, next_offset)? {
+                // The checksum does not cover the offset, and nothing is ever taken out of a log here.
+                Ok(header) if header.base_offset != next_offset => {
+                    let position = self.position;
+                    let what = out_of_place(&header, next_offset);
+                    return Ok((next_offset, Some(Damage { position, what })));
+                }
                 Ok(header) => {
                     visit(&header);
                     next_offset = header.next_offset();
@@ -179,10 +185,14 @@ fn implausible(header: &BatchHeader, next_offset: i64) -> Option<String> {
         return Some(format!("a batch length of {}", header.batch_length));
     }
     if header.base_offset < next_offset || header.last_offset_delta < 0 {
-        return Some(format!(
-            "a batch at offset {} where {next_offset} is next",
-            header.base_offset
-        ));
+        return Some(out_of_place(header, next_offset));
     }
     None
+}
+
+fn out_of_place(header: &BatchHeader, next_offset: i64) -> String {
+    format!(
+        "a batch at offset {} where {next_offset} is next",
+        header.base_offset
+    )
 }
