@@ -210,8 +210,8 @@ impl From<Problem> for Obstacle {
 /// Most significant digits that every double tells apart.
 const DOUBLE_DIGITS: usize = 17;
 
-/// Whole numbers up to this size are all doubles.
-const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+/// Whole numbers below this size are all told apart by doubles.
+const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
 
 fn test_double(text: &[u8], format: ValueFormat) -> Result<(), Obstacle> {
     let value = scalar::double(text)?;
@@ -233,7 +233,7 @@ fn test_double(text: &[u8], format: ValueFormat) -> Result<(), Obstacle> {
         .filter(|byte| byte.is_ascii_digit())
         .skip_while(|digit| **digit == b'0')
         .count();
-    if is_whole && value.abs() > LARGEST_EXACT || significant > DOUBLE_DIGITS {
+    if is_whole && value.abs() >= FIRST_INEXACT || significant > DOUBLE_DIGITS {
         return Err(Obstacle::Digits);
     }
     Ok(())
@@ -412,12 +412,10 @@ impl Column {
                 None => "no other type fits".into(),
             };
         };
-        let values = if self.values == 1 {
-            "the 1 value is".to_owned()
-        } else {
-            format!("all {} values are", self.values)
+        let mut why = match self.values {
+            1 => format!("its one value is a {}", candidate.name()),
+            values => format!("all {values} values are {}", candidate.all_values()),
         };
-        let mut why = format!("{values} {}", candidate.all_values());
         let narrower = match candidate {
             Candidate::Double => Some(Candidate::Long),
             Candidate::TimestampMicros => Some(Candidate::TimestampMillis),

@@ -277,4 +277,8 @@ pub(crate) fn bad_row(
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;

@@ -251,9 +251,9 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text: Vec<u8>) {
-            let _ = instant(&text).is_ok();
-            let _ = day(&text).is_ok();
+        fn a_day_is_a_point_in_time_too(text in "[0-9]{3,5}-?[0-9]{1,2}-[0-9]{1,3}[T ]?") {
+            let midnight = instant(text.as_bytes()).map(|instant| instant.seconds);
+            prop_assert_eq!(day(text.as_bytes()).map(|days| i64::from(days) * 86_400), midnight);
         }
     }
 }

@@ -1,1 +1,318 @@
+//! Types with their reasons, names, shapes, and the promise that a file fits its own schema.
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::ErrorKind;
+use crate::read::CsvFormat;
+use crate::records::fixture::{Owned, Setup};
+
+fn options(group_by: &[String]) -> InferOptions<'_> {
+    InferOptions {
+        record_name: "usage",
+        group_by,
+        null_token: None,
+        format: ValueFormat::Avro,
+    }
+}
+
+fn infer_text(input: &str) -> Inferred {
+    infer(
+        RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap(),
+        &options(&[]),
+    )
+    .unwrap()
+}
+
+/// The type and the reason of one column with these cells.
+fn column(cells: &[&str]) -> (String, String) {
+    let report = infer_text(&format!(
+        "c,x\n{}",
+        cells
+            .iter()
+            .map(|cell| format!("{cell},\n"))
+            .collect::<String>()
+    ))
+    .columns
+    .remove(0);
+    let null = if report.nullable { "null or " } else { "" };
+    (format!("{null}{}", report.avro_type), report.why)
+}
+
+/// Cells of a column, its type, and why.
+const COLUMNS: &[(&[&str], &str, &str)] = &[
+    (
+        &["true", "False"],
+        "boolean",
+        "all 2 values are true or false",
+    ),
+    (&["1", "0"], "long", "all 2 values are whole numbers"),
+    (&["-5"], "long", "its one value is a long"),
+    (
+        &["1", "0.5", "1e3"],
+        "double",
+        "all 3 values are decimal numbers; `0.5` in row 2 is no long",
+    ),
+    (
+        &["1", "", "2"],
+        "null or long",
+        "all 2 values are whole numbers; 1 cell is null, the first in row 2",
+    ),
+    (
+        &["007", "8"],
+        "string",
+        "`007` in row 1 has a leading zero, as codes have",
+    ),
+    (
+        &["+49301"],
+        "string",
+        "`+49301` in row 1 has a plus sign, as telephone numbers have",
+    ),
+    (
+        &["1", "9223372036854775808"],
+        "string",
+        "`9223372036854775808` in row 2 has more digits than a double holds",
+    ),
+    (
+        &["0.5", "9007199254740993"],
+        "string",
+        "`9007199254740993` in row 2 has more digits than a double holds",
+    ),
+    (
+        &["0.123456789012345678"],
+        "string",
+        "`0.123456789012345678` in row 1 has more digits than a double holds",
+    ),
+    (
+        &["1", "1e999"],
+        "string",
+        "`1e999` in row 2 is out of the range of a double",
+    ),
+    (&["1", "abc"], "string", "`abc` in row 2 is no double"),
+    (&["abc", "1"], "string", "`abc` in row 1 is text"),
+    (
+        &["-0", "1"],
+        "double",
+        "all 2 values are decimal numbers; `-0` in row 1 is no long",
+    ),
+    (
+        &["NaN", "1"],
+        "double",
+        "all 2 values are decimal numbers; `NaN` in row 1 is no long",
+    ),
+    (
+        &["Nan", "inf"],
+        "string",
+        "no cell holds a number, only words such as NaN",
+    ),
+    (
+        &["2024-01-31T12:30:15Z", "2024-01-31 12:30"],
+        "timestamp-millis",
+        "all 2 values are points in time, to the millisecond",
+    ),
+    (
+        &["2024-01-31T12:30:15.000001Z"],
+        "timestamp-micros",
+        "its one value is a timestamp-micros; `2024-01-31T12:30:15.000001Z` in row 1 is more precise than a timestamp-millis",
+    ),
+    (
+        &["2024-01-31T12:30:15.000000001Z"],
+        "string",
+        "`2024-01-31T12:30:15.000000001Z` in row 1 is more precise than a timestamp-micros",
+    ),
+    (&["2024-01-31"], "string", "`2024-01-31` in row 1 is text"),
+    (&["", ""], "null or string", "no cell holds a value"),
+    (&[], "null or string", "no cell holds a value"),
+    (&[" 1"], "string", "` 1` in row 1 is text"),
+    (
+        &["x", ""],
+        "null or string",
+        "`x` in row 1 is text; 1 cell is null, the first in row 2",
+    ),
+];
+
+#[test]
+fn each_column_gets_the_narrowest_type_and_a_reason() {
+    for (cells, avro_type, why) in COLUMNS {
+        assert_eq!(
+            column(cells),
+            ((*avro_type).to_owned(), (*why).to_owned()),
+            "{cells:?}"
+        );
+    }
+}
+
+#[test]
+fn names_become_legal_and_unique_and_keep_their_column() {
+    let inferred = infer_text("cpu (%),cpu[%],1st,,ok,größe,___,%\n1,2,3,4,5,6,7,8\n");
+    let names: Vec<_> = inferred
+        .columns
+        .iter()
+        .map(|column| column.field.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "cpu____",
+            "cpu_%_".replace('%', "_").as_str(),
+            "_1st",
+            "column_4",
+            "ok",
+            "gr__e",
+            "___",
+            "column_8"
+        ]
+    );
+    let schema: Value = serde_json::from_str(&inferred.schema_json).unwrap();
+    assert_eq!(schema["fields"][0]["column"], "cpu (%)");
+    assert_eq!(schema["fields"][4].get("column"), None);
+    let unique = infer_text("a b,a_b,a-b\n1,2,3\n");
+    let names: Vec<_> = unique
+        .columns
+        .iter()
+        .map(|column| column.field.as_str())
+        .collect();
+    assert_eq!(names, ["a_b", "a_b_2", "a_b_3"]);
+    let values = Setup::new(unique.schema_json)
+        .json()
+        .values("a b,a_b,a-b\n1,2,3\n");
+    assert_eq!(values, [r#"{"a_b":1,"a_b_2":2,"a_b_3":3}"#]);
+}
+
+#[test]
+fn groups_get_their_columns_and_an_array_of_rows() {
+    let group_by = ["ts".to_owned()];
+    let input = "ts,rows,cpu\n1,a,0.5\n1,b,1\n2,c,\n";
+    let reader = || RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
+    let inferred = infer(
+        reader(),
+        &InferOptions {
+            record_name: "my-topic",
+            ..options(&group_by)
+        },
+    )
+    .unwrap();
+    let schema: Value = serde_json::from_str(&inferred.schema_json).unwrap();
+    assert_eq!(schema["name"], "my_topic");
+    assert_eq!(
+        schema["fields"][0],
+        serde_json::json!({"name": "ts", "type": "long"})
+    );
+    assert_eq!(schema["fields"][1]["name"], "rows");
+    assert_eq!(schema["fields"][1]["type"]["items"]["name"], "my_topicRow");
+    let setup = Setup::new(inferred.schema_json).group_by(&["ts"]).json();
+    assert_eq!(
+        setup.values(input),
+        [
+            r#"{"ts":1,"rows":[{"ts":1,"rows":"a","cpu":0.5},{"ts":1,"rows":"b","cpu":1.0}]}"#,
+            r#"{"ts":2,"rows":[{"ts":2,"rows":"c","cpu":null}]}"#
+        ]
+    );
+    let rows_too = ["rows".to_owned()];
+    let inferred = infer(reader(), &options(&rows_too)).unwrap();
+    assert!(
+        inferred.schema_json.contains("\"rows_2\""),
+        "{}",
+        inferred.schema_json
+    );
+    assert_eq!(
+        Setup::new(inferred.schema_json)
+            .group_by(&["rows"])
+            .run(input)
+            .len(),
+        3
+    );
+
+    let unknown = ["x".to_owned()];
+    assert_eq!(
+        infer(reader(), &options(&unknown)).unwrap_err().kind(),
+        ErrorKind::Option
+    );
+}
+
+#[test]
+fn bad_rows_have_no_say_and_are_counted() {
+    let inferred = infer_text("a,b\n1,2\nx\n3,4\n");
+    assert_eq!((inferred.rows, inferred.bad_rows), (2, 1));
+    assert_eq!(inferred.columns[0].avro_type, "long");
+}
+
+#[test]
+fn a_null_token_is_null_and_leaves_empty_strings_alone() {
+    let input = "n,s\n1,x\nNA,\n,NA\n";
+    let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
+    let inferred = infer(
+        reader,
+        &InferOptions {
+            null_token: Some("NA"),
+            ..options(&[])
+        },
+    )
+    .unwrap();
+    let reports: Vec<_> = inferred
+        .columns
+        .iter()
+        .map(|column| (column.avro_type.as_str(), column.nullable))
+        .collect();
+    assert_eq!(reports, [("long", true), ("string", true)]);
+    let values = Setup::new(inferred.schema_json)
+        .json()
+        .null_token("NA")
+        .values(input);
+    assert_eq!(
+        values,
+        [
+            r#"{"n":1,"s":"x"}"#,
+            r#"{"n":null,"s":""}"#,
+            r#"{"n":null,"s":null}"#
+        ]
+    );
+}
+
+fn cell() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => Just(String::new()),
+        2 => any::<i64>().prop_map(|value| value.to_string()),
+        2 => any::<f64>().prop_map(|value| value.to_string()),
+        1 => any::<f64>().prop_map(|value| format!("{value:e}")),
+        1 => any::<bool>().prop_map(|value| value.to_string()),
+        1 => "[0-9+.eE-]{1,22}",
+        1 => "(NaN|nan|inf|-Infinity|NA|0|-0|00|1\\.|\\.5)",
+        1 => "20[0-9]{2}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9](\\.[0-9]{1,9})?)?(Z|[+-][01][0-9]:?[03]0)?)?",
+        1 => ".{0,8}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn a_file_fits_its_own_schema(
+        columns in prop::collection::vec(prop::collection::vec(cell(), 6), 1..5),
+        rows in 0_usize..6,
+        same_kind: bool,
+        token: bool,
+        format in prop_oneof![Just(ValueFormat::Avro), Just(ValueFormat::Json)],
+        grouped: bool,
+    ) {
+        let names: Vec<String> = (0..columns.len()).map(|index| format!("c {index}")).collect();
+        let mut input = names.join(",") + "\n";
+        for row in 0..rows {
+            // A column of like cells has a chance of a narrow type.
+            let cell = |cells: &[String]| cells[if same_kind { row % 2 } else { row }].replace('"', "\"\"");
+            let fields: Vec<String> = columns.iter().map(|cells| format!("\"{}\"", cell(cells))).collect();
+            input.push_str(&(fields.join(",") + "\n"));
+        }
+        let group_by = if grouped { vec![names[0].clone()] } else { Vec::new() };
+        let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
+        let null_token = token.then_some("NA");
+        let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, null_token, format }).unwrap();
+        let mut setup = Setup::new(inferred.schema_json);
+        setup.group_by = group_by;
+        setup.format = format;
+        setup.csv.null_token = null_token.map(str::to_owned);
+        for step in setup.run(&input) {
+            prop_assert!(matches!(step, Owned::Record { .. }), "{step:?}\n{}", setup.schema);
+        }
+    }
+}

@@ -491,6 +491,32 @@ enum ModelEnd {
     Cut(usize),
 }
 
+/// A quoted field of the model, whose opening quote stands at `open`: its text, and where its closing quote stands.
+fn model_quoted(
+    window: &[u8],
+    open: usize,
+    cut: bool,
+    quote: u8,
+) -> Result<(Vec<u8>, usize), ModelEnd> {
+    let mut field = Vec::new();
+    let mut at = open + 1;
+    loop {
+        match (window.get(at), window.get(at + 1)) {
+            (None, _) => return Err(ModelEnd::Broken(open)),
+            (Some(byte), None) if *byte == quote && cut => return Err(ModelEnd::Cut(at)),
+            (Some(byte), Some(next)) if *byte == quote && *next == quote => {
+                field.push(quote);
+                at += 2;
+            }
+            (Some(byte), _) if *byte == quote => return Ok((field, at)),
+            (Some(byte), _) => {
+                field.push(*byte);
+                at += 1;
+            }
+        }
+    }
+}
+
 /// One row of the model, from the start of `rest`: byte by byte, with nothing clever.
 fn model_row(rest: &[u8], format: &CsvFormat) -> (ModelEnd, Vec<Vec<u8>>, bool) {
     let widest = format.max_row_size + 2;
@@ -498,32 +524,15 @@ fn model_row(rest: &[u8], format: &CsvFormat) -> (ModelEnd, Vec<Vec<u8>>, bool) 
     let window = &rest[..rest.len().min(widest)];
     let ends_field =
         |at: usize| window[at] == format.delimiter || window[at] == b'\n' || window[at] == b'\r';
-    let mut fields = Vec::new();
-    let mut fault = false;
-    let mut at = 0;
+    let (mut fields, mut fault, mut at) = (Vec::new(), false, 0);
     loop {
         let mut field = Vec::new();
         if window.get(at) == Some(&format.quote) {
             let open = at;
-            at += 1;
-            loop {
-                match (window.get(at), window.get(at + 1)) {
-                    (None, _) => return (ModelEnd::Broken(open), fields, fault),
-                    (Some(byte), None) if *byte == format.quote && cut => {
-                        return (ModelEnd::Cut(at), fields, fault);
-                    }
-                    (Some(byte), Some(next)) if *byte == format.quote && *next == format.quote => {
-                        field.push(*byte);
-                        at += 2;
-                    }
-                    (Some(byte), _) if *byte == format.quote => break,
-                    (Some(byte), _) => {
-                        field.push(*byte);
-                        at += 1;
-                    }
-                }
+            match model_quoted(window, open, cut, format.quote) {
+                Ok((text, close)) => (field, at) = (text, close + 1),
+                Err(end) => return (end, fields, fault),
             }
-            at += 1;
             if at < window.len() && !ends_field(at) {
                 if window[open..at]
                     .iter()

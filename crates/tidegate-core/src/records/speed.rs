@@ -1,0 +1,121 @@
+//! How long a row takes, in nanoseconds on one thread. Not a test: it asserts nothing about time.
+//!
+//! ```console
+//! $ cargo test --release -p tidegate-core --lib -- --ignored --nocapture nanoseconds_per_row
+//! ```
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use super::fixture::Setup;
+use super::*;
+use crate::read::{CsvFormat, ReadRow};
+
+const ROWS: u32 = 2_000_000;
+const ROUNDS: usize = 7;
+
+const FIELDS: &str = r#"{"name": "timestamp", "type": "long"}, {"name": "container_id", "type": "string"},
+    {"name": "machine_id", "type": "string"}, {"name": "cpu", "type": "double"}, {"name": "mem", "type": "double"}"#;
+
+const GROUPED: &str = r#"{"name": "timestamp", "type": "long"}, {"name": "rows", "type": {"type": "array", "items": {
+    "type": "record", "name": "I", "fields": [{"name": "container_id", "type": "string"},
+    {"name": "machine_id", "type": "string"}, {"name": "cpu", "type": "double"}, {"name": "mem", "type": "double"}]}}}"#;
+
+fn input(quote: &str) -> Vec<u8> {
+    let mut text = String::from("timestamp,container_id,machine_id,cpu,mem\n");
+    for row in 0..ROWS {
+        let (time, container, machine) = (1_699_999_999 + row / 100, row % 1000, row % 50);
+        let (cpu, mem) = (row % 100, row % 4096);
+        text.push_str(&format!(
+            "{time},{quote}c_{container}{quote},{quote}n_{machine}{quote},0.{cpu:02},{mem}.5\n"
+        ));
+    }
+    text.into_bytes()
+}
+
+/// The median of some rounds.
+fn nanoseconds(mut round: impl FnMut() -> u64) -> f64 {
+    let mut times: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            assert_eq!(round(), u64::from(ROWS));
+            start.elapsed().as_secs_f64() * 1e9 / f64::from(ROWS)
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[ROUNDS / 2]
+}
+
+fn parse(input: &[u8]) -> f64 {
+    nanoseconds(|| {
+        let mut reader = RowReader::open(input, CsvFormat::default()).unwrap();
+        let mut rows = 0;
+        while let ReadRow::Row(row) = reader.next().unwrap() {
+            black_box(row.field(4));
+            rows += 1;
+        }
+        rows
+    })
+}
+
+fn records(input: &[u8], setup: &Setup) -> f64 {
+    let plan = setup
+        .plan_for("timestamp,container_id,machine_id,cpu,mem")
+        .unwrap();
+    nanoseconds(|| {
+        let reader = RowReader::open(input, CsvFormat::default()).unwrap();
+        let mut records = RecordStream::new(reader, &plan, None).unwrap();
+        let mut rows = 0;
+        while let Step::Record(record) = records.next().unwrap() {
+            black_box((record.key, record.value));
+            rows += u64::from(record.rows);
+        }
+        rows
+    })
+}
+
+/// The plan alone, over one row again and again.
+fn encode_only(setup: &Setup) -> f64 {
+    let plan = setup
+        .plan_for("timestamp,container_id,machine_id,cpu,mem")
+        .unwrap();
+    let Shape::Row { ops } = &plan.shape else {
+        panic!("a record of one row");
+    };
+    let text = "timestamp,container_id,machine_id,cpu,mem\n1699999999,c_123,n_45,0.52,123.5\n";
+    let mut reader = RowReader::open(text.as_bytes(), CsvFormat::default()).unwrap();
+    let ReadRow::Row(row) = reader.next().unwrap() else {
+        panic!("a good row");
+    };
+    let mut out = Vec::new();
+    nanoseconds(|| {
+        for _ in 0..ROWS {
+            out.clear();
+            plan.encode(ops, black_box(&row), &mut out).unwrap();
+            black_box(&out);
+        }
+        u64::from(ROWS)
+    })
+}
+
+#[test]
+#[ignore = "prints a measurement; run it alone, with --release"]
+fn nanoseconds_per_row() {
+    let show = |what: &str, time: f64| {
+        println!("{what:<34} {time:6.1} ns/row  {:5.1} M rows/s", 1e3 / time)
+    };
+    let plain = input("");
+    let quoted = input("\"");
+    let setup = Setup::fields(FIELDS);
+    show("read", parse(&plain));
+    show("read, two fields quoted", parse(&quoted));
+    show("encode Avro", encode_only(&setup));
+    show("encode JSON", encode_only(&setup.clone().json()));
+    show("read + encode Avro + key", records(&plain, &setup));
+    show("the same, two fields quoted", records(&quoted, &setup));
+    show("read + encode JSON + key", records(&plain, &setup.json()));
+    show(
+        "read + group by 100 + Avro + key",
+        records(&plain, &Setup::fields(GROUPED).group_by(&["timestamp"])),
+    );
+}
