@@ -1,0 +1,18 @@
+//! The pipeline's traits on the Kafka client: core asks for a sink, a reader, a group's commits and a clock, and here they are.
+//!
+//! | core asks for | here |
+//! |---|---|
+//! | [`Produce`](tidegate_core::produce::Produce) | [`TopicSink`]: an idempotent producer on one topic |
+//! | [`Consume`](tidegate_core::produce::Consume) | [`TopicReader`]: every partition of one topic, up to fixed ends |
+//! | [`Committed`](tidegate_core::produce::Committed) | [`GroupCommits`]: a group's offsets, without joining it |
+//! | [`Clock`](tidegate_core::clock::Clock) | [`SystemClock`] |
+
+mod clock;
+mod commits;
+mod reader;
+mod sink;
+
+pub use clock::SystemClock;
+pub use commits::GroupCommits;
+pub use reader::{ReadRange, TopicReader};
+pub use sink::TopicSink;

@@ -1,0 +1,253 @@
+//! Reads one topic partition by partition, each in offset order, whichever order they are asked for in.
+//!
+//! A verification takes records in the order of the file, which jumps between partitions. So every partition has a small queue of fetched bytes;
+//! one that is full is paused until it has been read, and one that is empty is waited for. What is held stays within
+//! [`BUFFERED_BYTES`] for each partition, and one batch more.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tidegate_core::produce::{Consume, ConsumedRecord, SinkError};
+use tidegate_kafka::admin::{Isolation, OffsetSpec};
+use tidegate_kafka::consumer::{Consumer, ConsumerConfig, FetchedBatches};
+use tidegate_kafka::{Client, Error, ErrorKind};
+
+/// Fetched bytes that a partition may hold before it is paused.
+const BUFFERED_BYTES: usize = 1 << 20;
+/// How long one fetch may wait for data.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The part of a partition that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadRange {
+    /// The partition, from 0.
+    pub partition: i32,
+    /// The first offset.
+    pub start: i64,
+    /// One past the last offset.
+    pub end: i64,
+}
+
+/// Reads the data records of a topic.
+#[derive(Debug)]
+pub struct TopicReader {
+    client: Client,
+    consumer: Consumer,
+    topic: String,
+    /// By partition number.
+    partitions: Vec<Option<Queue>>,
+}
+
+/// What is known and held of one partition.
+#[derive(Debug)]
+struct Queue {
+    range: ReadRange,
+    fetched: VecDeque<FetchedBatches>,
+    bytes: usize,
+    paused: bool,
+    open: OpenBatches,
+}
+
+/// The records of the fetched bytes that are being read, copied out of their batches.
+#[derive(Debug, Default)]
+struct OpenBatches {
+    bytes: Vec<u8>,
+    records: Vec<Located>,
+    next: usize,
+}
+
+/// Where a record lies in [`OpenBatches::bytes`].
+#[derive(Debug, Clone, Copy)]
+struct Located {
+    offset: i64,
+    producer_id: i64,
+    key: Option<(usize, usize)>,
+    value: Option<(usize, usize)>,
+}
+
+impl TopicReader {
+    /// Reads these parts of `topic`.
+    ///
+    /// # Errors
+    /// As [`Consumer::open`].
+    pub fn open(
+        client: &Client,
+        topic: &str,
+        ranges: &[ReadRange],
+        isolation: Isolation,
+    ) -> Result<Self, Error> {
+        let config = ConsumerConfig {
+            isolation,
+            max_wait: POLL,
+            ..ConsumerConfig::default()
+        };
+        let mut consumer = Consumer::open(client.clone(), config)?;
+        let starts: Vec<(i32, i64)> = ranges
+            .iter()
+            .filter(|range| range.start < range.end)
+            .map(|range| (range.partition, range.start))
+            .collect();
+        consumer.assign(topic, &starts)?;
+        let mut partitions: Vec<Option<Queue>> = Vec::new();
+        for range in ranges {
+            let Ok(index) = usize::try_from(range.partition) else {
+                continue;
+            };
+            if partitions.len() <= index {
+                partitions.resize_with(index + 1, || None);
+            }
+            partitions[index] = Some(Queue::new(*range));
+        }
+        Ok(Self {
+            client: client.clone(),
+            consumer,
+            topic: topic.to_owned(),
+            partitions,
+        })
+    }
+
+    /// Makes the next record of `partition` the open one; `false` at its end.
+    fn advance(&mut self, partition: i32) -> Result<bool, Error> {
+        let mut quiet_since = Instant::now();
+        loop {
+            let Some(queue) = self.queue(partition) else {
+                return Ok(false);
+            };
+            if queue.has_record()? {
+                return Ok(true);
+            }
+            let end = queue.range.end;
+            if queue.bytes < BUFFERED_BYTES && queue.paused {
+                queue.paused = false;
+                self.consumer.resume(&self.topic, partition);
+            }
+            if self
+                .consumer
+                .position(&self.topic, partition)
+                .is_none_or(|position| position >= end)
+            {
+                return Ok(false);
+            }
+            if self.fetch()? {
+                quiet_since = Instant::now();
+            } else if quiet_since.elapsed() >= self.client.config().delivery_timeout {
+                let message = format!(
+                    "{}-{partition}: nothing was read for {:?}",
+                    self.topic,
+                    quiet_since.elapsed()
+                );
+                return Err(Error::new(ErrorKind::Timeout, message));
+            }
+        }
+    }
+
+    /// Fetches once and pauses the partitions that hold enough; whether anything came.
+    fn fetch(&mut self) -> Result<bool, Error> {
+        let fetched = self.consumer.poll(POLL)?;
+        let any = !fetched.is_empty();
+        for batches in fetched {
+            let partition = batches.partition;
+            let Some(queue) = self.queue(partition) else {
+                continue;
+            };
+            queue.bytes += batches.bytes.len();
+            queue.fetched.push_back(batches);
+            if queue.bytes >= BUFFERED_BYTES && !queue.paused {
+                queue.paused = true;
+                self.consumer.pause(&self.topic, partition);
+            }
+        }
+        Ok(any)
+    }
+
+    fn queue(&mut self, partition: i32) -> Option<&mut Queue> {
+        let index = usize::try_from(partition).ok()?;
+        self.partitions.get_mut(index)?.as_mut()
+    }
+}
+
+impl Queue {
+    fn new(range: ReadRange) -> Self {
+        Self {
+            range,
+            fetched: VecDeque::new(),
+            bytes: 0,
+            paused: false,
+            open: OpenBatches::default(),
+        }
+    }
+
+    /// Whether a record within the range is open, opening fetched bytes as needed.
+    fn has_record(&mut self) -> Result<bool, Error> {
+        loop {
+            if let Some(record) = self.open.records.get(self.open.next) {
+                return Ok(record.offset < self.range.end);
+            }
+            let Some(batches) = self.fetched.pop_front() else {
+                return Ok(false);
+            };
+            self.bytes -= batches.bytes.len();
+            self.open.fill(&batches)?;
+        }
+    }
+}
+
+impl OpenBatches {
+    fn fill(&mut self, batches: &FetchedBatches) -> Result<(), Error> {
+        self.bytes.clear();
+        self.records.clear();
+        self.next = 0;
+        batches.for_each_record(|record| {
+            let key = record.key.map(|key| put(&mut self.bytes, key));
+            let value = record.value.map(|value| put(&mut self.bytes, value));
+            self.records.push(Located {
+                offset: record.offset,
+                producer_id: record.producer_id,
+                key,
+                value,
+            });
+            Ok(())
+        })
+    }
+
+    fn take(&mut self, partition: i32) -> Option<ConsumedRecord<'_>> {
+        let record = *self.records.get(self.next)?;
+        self.next += 1;
+        let bytes = |(start, end): (usize, usize)| &self.bytes[start..end];
+        Some(ConsumedRecord {
+            partition,
+            offset: record.offset,
+            producer_id: record.producer_id,
+            key: record.key.map(bytes),
+            value: record.value.map(bytes),
+            headers: &[],
+        })
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, part: &[u8]) -> (usize, usize) {
+    let start = bytes.len();
+    bytes.extend_from_slice(part);
+    (start, bytes.len())
+}
+
+impl Consume for TopicReader {
+    fn next(&mut self, partition: i32) -> Result<Option<ConsumedRecord<'_>>, SinkError> {
+        if !self.advance(partition)? {
+            return Ok(None);
+        }
+        Ok(self
+            .queue(partition)
+            .and_then(|queue| queue.open.take(partition)))
+    }
+
+    fn log_start(&mut self, partition: i32) -> Result<Option<i64>, SinkError> {
+        let offsets = self.client.admin().list_offsets(
+            &self.topic,
+            &[partition],
+            OffsetSpec::Earliest,
+            Isolation::ReadUncommitted,
+        )?;
+        Ok(offsets.first().map(|(_, offset)| *offset))
+    }
+}

@@ -1,0 +1,144 @@
+//! The pipeline's sink on Kafka: one topic, written by one idempotent producer.
+
+use std::time::Duration;
+
+use tidegate_core::produce::{Consume as _, OutRecord, Produce, Settled, SinkError, UnknownOffset};
+use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, SettledBatch, Topic};
+use tidegate_kafka::{Client, Error, Isolation, OffsetSpec};
+use tidegate_wire::RecordHeader;
+
+use crate::bridge::reader::{ReadRange, TopicReader};
+
+/// Writes records to one topic, acknowledged by all in-sync replicas.
+#[derive(Debug)]
+pub struct TopicSink {
+    client: Client,
+    name: String,
+    producer: Producer,
+    topic: Topic,
+    batches: Vec<SettledBatch>,
+    producer_ids: Vec<i64>,
+}
+
+impl TopicSink {
+    /// A producer on `topic`, which must exist.
+    ///
+    /// # Errors
+    /// As [`Producer::open`] and [`Producer::topic`].
+    pub fn open(client: &Client, config: ProducerConfig, topic: &str) -> Result<Self, Error> {
+        let mut producer = Producer::open(client.clone(), config)?;
+        let handle = producer.topic(topic)?;
+        let sink = Self {
+            client: client.clone(),
+            name: topic.to_owned(),
+            producer,
+            topic: handle,
+            batches: Vec::new(),
+            producer_ids: Vec::new(),
+        };
+        Ok(sink)
+    }
+
+    /// Hands over what the producer has settled, in its order.
+    fn hand_over(&mut self, settled: &mut Vec<Settled>) {
+        let producer_id = self.producer.producer_id();
+        if producer_id >= 0 && !self.producer_ids.contains(&producer_id) {
+            self.producer_ids.push(producer_id);
+        }
+        settled.extend(self.batches.drain(..).map(|batch| Settled {
+            partition: batch.partition,
+            records: batch.records,
+            base_offset: batch.base_offset,
+            first_tag: batch.first_tag,
+            last_tag: batch.last_tag,
+            outcome: batch.result.map_err(SinkError::from),
+        }));
+    }
+}
+
+impl Produce for TopicSink {
+    fn partitions(&self) -> i32 {
+        self.topic.partitions()
+    }
+
+    fn append(&mut self, record: OutRecord<'_>) -> Result<(), SinkError> {
+        let partition = record.partition;
+        // Headers are rare, so only they pay for a list in the client's own form.
+        let headers: Vec<RecordHeader<'_>> = record
+            .headers
+            .iter()
+            .map(|(name, value)| RecordHeader {
+                name,
+                value: Some(value),
+            })
+            .collect();
+        let record = ProducerRecord {
+            key: record.key,
+            value: Some(record.value),
+            headers: &headers,
+            timestamp: record.timestamp,
+            tag: record.tag,
+        };
+        Ok(self.producer.append(self.topic, partition, record)?)
+    }
+
+    fn poll(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
+        let outcome = self.producer.poll(&mut self.batches);
+        self.hand_over(settled);
+        Ok(outcome?)
+    }
+
+    fn wait(&mut self, timeout: Duration, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
+        let outcome = self.producer.wait(timeout, &mut self.batches);
+        self.hand_over(settled);
+        outcome?;
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<(), SinkError> {
+        Ok(self.producer.seal_all()?)
+    }
+
+    fn flush(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
+        let outcome = self.producer.flush(&mut self.batches);
+        self.hand_over(settled);
+        Ok(outcome?)
+    }
+
+    /// The batches of a partition stand in the log in the order they settled, so the batch is where the first record of this producer behind
+    /// the last known offset is.
+    fn locate(&mut self, unknown: &UnknownOffset) -> Result<Option<i64>, SinkError> {
+        let partition = [unknown.partition];
+        let admin = self.client.admin();
+        let bound = |spec| -> Result<i64, Error> {
+            let offsets =
+                admin.list_offsets(&self.name, &partition, spec, Isolation::ReadUncommitted)?;
+            Ok(offsets.first().map_or(0, |(_, offset)| *offset))
+        };
+        let start = match unknown.after {
+            Some(offset) => offset + 1,
+            None => bound(OffsetSpec::Earliest)?,
+        };
+        let range = ReadRange {
+            partition: unknown.partition,
+            start,
+            end: bound(OffsetSpec::Latest)?,
+        };
+        let mut reader = TopicReader::open(
+            &self.client,
+            &self.name,
+            &[range],
+            Isolation::ReadUncommitted,
+        )?;
+        while let Some(record) = reader.next(unknown.partition)? {
+            if self.producer_ids.contains(&record.producer_id) {
+                return Ok(Some(record.offset));
+            }
+        }
+        Ok(None)
+    }
+
+    fn producer_ids(&self) -> Vec<i64> {
+        self.producer_ids.clone()
+    }
+}
