@@ -16,14 +16,16 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    GroupId, ListGroupsRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetFetchResponse,
+    GroupId, ListGroupsRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetFetchRequest, OffsetFetchResponse,
 };
 use kafka_protocol::protocol::{Message, Request, StrBytes};
 
 use crate::client::{Client, RETRY_PAUSE, at_coordinator, check, topic_name};
 use crate::cluster::TopicView;
 use crate::error::{Error, ErrorKind};
+
+const TOPIC_ALREADY_EXISTS: i16 = 36;
 
 /// Which records a reader sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,9 +116,16 @@ impl Admin {
         let request = CreateTopicsRequest::default()
             .with_topics(vec![creatable])
             .with_timeout_ms(timeout);
+        // The answer to an earlier try may have been lost: then the topic that is there already is the one we made.
+        let mut unanswered = false;
         self.client.retrying(&[], |client| {
-            let answer = client.call_any(&request)?;
+            let answer = client.open_any().and_then(|mut connection| {
+                connection.call(&request).inspect_err(|_| unanswered = true)
+            })?;
             answer.topics.iter().try_for_each(|result| {
+                if unanswered && result.error_code == TOPIC_ALREADY_EXISTS {
+                    return Ok(());
+                }
                 check(
                     format_args!("create topic {}", topic.name),
                     result.error_code,
@@ -306,17 +315,9 @@ impl Admin {
             group,
             topic,
             partitions,
+            stable: false,
         };
-        at_coordinator(&self.client, group, |client, node_id| {
-            let address = client.address(node_id)?;
-            client.with_connection(&address, client.config().request_timeout, |connection| {
-                let version = connection
-                    .versions()
-                    .choose(OffsetFetchRequest::KEY, OffsetFetchRequest::VERSIONS)?;
-                let answer = connection.call_version(&request.encode(version), version)?;
-                request.decode(&answer)
-            })
-        })
+        request.fetch(&self.client)
     }
 
     /// Commits offsets for a group without members, as an operator does it.
@@ -329,36 +330,13 @@ impl Admin {
         topic: &str,
         offsets: &[(i32, i64)],
     ) -> Result<(), Error> {
-        let partitions = offsets
+        let offsets: Vec<(&str, i32, i64)> = offsets
             .iter()
-            .map(|(partition, offset)| {
-                OffsetCommitRequestPartition::default()
-                    .with_partition_index(*partition)
-                    .with_committed_offset(*offset)
-            })
+            .map(|(partition, offset)| (topic, *partition, *offset))
             .collect();
-        let topics = vec![
-            OffsetCommitRequestTopic::default()
-                .with_name(topic_name(topic))
-                .with_partitions(partitions),
-        ];
-        let request = OffsetCommitRequest::default()
-            .with_group_id(group_id(group))
-            .with_generation_id_or_member_epoch(-1)
-            .with_topics(topics);
+        let request = commit_request(group, -1, "", &offsets);
         at_coordinator(&self.client, group, |client, node_id| {
-            let answer = client.call(node_id, &request)?;
-            answer
-                .topics
-                .iter()
-                .flat_map(|topic| &topic.partitions)
-                .try_for_each(|result| {
-                    check(
-                        format_args!("commit offsets of group {group} on {topic}"),
-                        result.error_code,
-                        None,
-                    )
-                })
+            check_commit(group, &client.call(node_id, &request)?)
         })
     }
 
@@ -472,12 +450,28 @@ pub(crate) struct GroupOffsets<'a> {
     pub(crate) group: &'a str,
     pub(crate) topic: &'a str,
     pub(crate) partitions: &'a [i32],
+    /// Whether to wait for open transactions that commit offsets (KIP-447): their outcome decides where to go on.
+    pub(crate) stable: bool,
 }
 
 impl GroupOffsets<'_> {
     const SEVERAL_GROUPS: i16 = 8;
 
-    pub(crate) fn encode(&self, version: i16) -> OffsetFetchRequest {
+    /// Asks the group's coordinator.
+    pub(crate) fn fetch(&self, client: &Client) -> Result<Vec<(i32, Option<i64>)>, Error> {
+        at_coordinator(client, self.group, |client, node_id| {
+            let address = client.address(node_id)?;
+            client.with_connection(&address, client.config().request_timeout, |connection| {
+                let version = connection
+                    .versions()
+                    .choose(OffsetFetchRequest::KEY, OffsetFetchRequest::VERSIONS)?;
+                let answer = connection.call_version(&self.encode(version), version)?;
+                self.decode(&answer)
+            })
+        })
+    }
+
+    fn encode(&self, version: i16) -> OffsetFetchRequest {
         if version >= Self::SEVERAL_GROUPS {
             let topic = OffsetFetchRequestTopics::default()
                 .with_name(topic_name(self.topic))
@@ -486,20 +480,20 @@ impl GroupOffsets<'_> {
                 .with_group_id(group_id(self.group))
                 .with_member_epoch(-1)
                 .with_topics(Some(vec![topic]));
-            return OffsetFetchRequest::default().with_groups(vec![group]);
+            return OffsetFetchRequest::default()
+                .with_require_stable(self.stable)
+                .with_groups(vec![group]);
         }
         let topic = OffsetFetchRequestTopic::default()
             .with_name(topic_name(self.topic))
             .with_partition_indexes(self.partitions.to_vec());
         OffsetFetchRequest::default()
             .with_group_id(group_id(self.group))
+            .with_require_stable(self.stable)
             .with_topics(Some(vec![topic]))
     }
 
-    pub(crate) fn decode(
-        &self,
-        answer: &OffsetFetchResponse,
-    ) -> Result<Vec<(i32, Option<i64>)>, Error> {
+    fn decode(&self, answer: &OffsetFetchResponse) -> Result<Vec<(i32, Option<i64>)>, Error> {
         let doing = format!(
             "committed offsets of group {} on {}",
             self.group, self.topic
@@ -529,4 +523,46 @@ impl GroupOffsets<'_> {
 
 pub(crate) fn group_id(group: &str) -> GroupId {
     GroupId(StrBytes::from_string(group.to_owned()))
+}
+
+/// A commit by a member in a generation; by nobody in particular with generation -1 and no member id.
+pub(crate) fn commit_request(
+    group: &str,
+    generation: i32,
+    member_id: &str,
+    offsets: &[(&str, i32, i64)],
+) -> OffsetCommitRequest {
+    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+    for (topic, partition, offset) in offsets {
+        let committed = OffsetCommitRequestPartition::default()
+            .with_partition_index(*partition)
+            .with_committed_offset(*offset)
+            .with_committed_leader_epoch(-1);
+        topics.entry(topic).or_default().push(committed);
+    }
+    let topics = topics
+        .into_iter()
+        .map(|(topic, partitions)| {
+            OffsetCommitRequestTopic::default()
+                .with_name(topic_name(topic))
+                .with_partitions(partitions)
+        })
+        .collect();
+    OffsetCommitRequest::default()
+        .with_group_id(group_id(group))
+        .with_generation_id_or_member_epoch(generation)
+        .with_member_id(StrBytes::from_string(member_id.to_owned()))
+        .with_topics(topics)
+}
+
+/// The first refusal in the answer to a commit.
+pub(crate) fn check_commit(group: &str, answer: &OffsetCommitResponse) -> Result<(), Error> {
+    for topic in &answer.topics {
+        for result in &topic.partitions {
+            let (name, partition) = (&*topic.name.0, result.partition_index);
+            let doing = format_args!("group {group}: commit on {name}-{partition}");
+            check(doing, result.error_code, None)?;
+        }
+    }
+    Ok(())
 }

@@ -20,7 +20,10 @@ use crate::retry;
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The shortest time that is given to one of several brokers to answer.
-const SHORTEST_TRY: Duration = Duration::from_secs(3);
+const SHORTEST_TRY: Duration = Duration::from_millis(500);
+
+/// How a request for a coordinator says that it means a group.
+const GROUP_KEY: i8 = 0;
 
 /// What a coordinator coordinates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,29 @@ struct Shared {
     idle: Mutex<HashMap<String, Connection>>,
 }
 
+/// Why each address that was tried failed, most recently.
+#[derive(Debug, Default)]
+struct Failures(Vec<(String, String)>);
+
+impl Failures {
+    fn note(&mut self, address: &str, error: &Error) {
+        let why = error.to_string();
+        match self.0.iter_mut().find(|(known, _)| known == address) {
+            Some((_, latest)) => *latest = why,
+            None => self.0.push((address.to_owned(), why)),
+        }
+    }
+
+    /// The error of the last address, told with those of all.
+    fn explain(&self, last: Error) -> Error {
+        if last.kafka_code().is_some() || self.0.is_empty() {
+            return last;
+        }
+        let reasons: Vec<&str> = self.0.iter().map(|(_, why)| why.as_str()).collect();
+        Error::new(last.kind(), reasons.join("; ")).with_source(last)
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing is left half done under these locks: a panic elsewhere does not spoil them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -66,15 +92,16 @@ impl Client {
         let client = Self {
             shared: Arc::new(shared),
         };
+        // Over all rounds: in the last one there may be no time left for every address.
+        let mut failures = Failures::default();
         loop {
-            match client.refresh_before(&[], deadline) {
+            match client.refresh_noting(&[], deadline, &mut failures) {
                 Ok(_) => return Ok(client),
-                Err(error) if !error.is_retriable() => return Err(error),
+                Err(error) if !error.is_retriable() => return Err(failures.explain(error)),
                 Err(error) if Instant::now() + RETRY_PAUSE >= deadline => {
                     let waited = client.config().connect_timeout.as_secs_f64();
-                    return Err(error.context(format_args!(
-                        "no broker could be reached within {waited:.0} s"
-                    )));
+                    let context = format!("no broker could be reached within {waited:.0} s");
+                    return Err(failures.explain(error).context(context));
                 }
                 Err(_) => thread::sleep(RETRY_PAUSE),
             }
@@ -105,10 +132,31 @@ impl Client {
         self.refresh_before(topics, Instant::now() + self.config().request_timeout)
     }
 
+    /// As [`refresh`](Self::refresh), within `timeout`.
+    pub(crate) fn refresh_within(
+        &self,
+        topics: &[&str],
+        timeout: Duration,
+    ) -> Result<Arc<ClusterView>, Error> {
+        let timeout = timeout.min(self.config().request_timeout);
+        self.refresh_before(topics, Instant::now() + timeout)
+    }
+
     fn refresh_before(
         &self,
         topics: &[&str],
         deadline: Instant,
+    ) -> Result<Arc<ClusterView>, Error> {
+        let mut failures = Failures::default();
+        self.refresh_noting(topics, deadline, &mut failures)
+            .map_err(|error| failures.explain(error))
+    }
+
+    fn refresh_noting(
+        &self,
+        topics: &[&str],
+        deadline: Instant,
+        failures: &mut Failures,
     ) -> Result<Arc<ClusterView>, Error> {
         let names = topics
             .iter()
@@ -117,7 +165,9 @@ impl Client {
         let request = MetadataRequest::default()
             .with_topics(Some(names))
             .with_allow_auto_topic_creation(false);
-        let response = self.call_any_before(&request, deadline)?;
+        let response = self.any_noting(deadline, failures, |client, address, timeout| {
+            client.with_connection(address, timeout, |connection| connection.call(&request))
+        })?;
         let mut fresh = ClusterView::from_response(&response);
         let mut view = lock(&self.shared.view);
         for (name, topic) in &view.topics {
@@ -142,6 +192,12 @@ impl Client {
         self.open_address(&self.address(node_id)?, self.config().request_timeout)
     }
 
+    /// As [`open`](Self::open), within `timeout`.
+    pub(crate) fn open_within(&self, node_id: i32, timeout: Duration) -> Result<Connection, Error> {
+        let timeout = timeout.min(self.config().request_timeout);
+        self.open_address(&self.address(node_id)?, timeout)
+    }
+
     /// Opens a connection of the caller's own to any broker that answers.
     ///
     /// # Errors
@@ -160,7 +216,7 @@ impl Client {
     pub fn coordinator(&self, kind: CoordinatorKind, key: &str) -> Result<i32, Error> {
         let deadline = Instant::now() + self.config().request_timeout;
         let key_type = match kind {
-            CoordinatorKind::Group => 0,
+            CoordinatorKind::Group => GROUP_KEY,
             CoordinatorKind::Transaction => 1,
         };
         loop {
@@ -174,6 +230,16 @@ impl Client {
                 Ok(node_id) => return Ok(node_id),
             }
         }
+    }
+
+    /// Asks once for the coordinator of a group, within `timeout`.
+    pub(crate) fn group_coordinator_within(
+        &self,
+        group: &str,
+        timeout: Duration,
+    ) -> Result<i32, Error> {
+        let timeout = timeout.min(self.config().request_timeout);
+        self.find_coordinator(GROUP_KEY, group, Instant::now() + timeout)
     }
 
     fn find_coordinator(&self, key_type: i8, key: &str, deadline: Instant) -> Result<i32, Error> {
@@ -236,14 +302,7 @@ impl Client {
     /// # Errors
     /// As [`open_any`](Self::open_any) and [`Connection::call`].
     pub fn call_any<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
-        self.call_any_before(request, Instant::now() + self.config().request_timeout)
-    }
-
-    fn call_any_before<R: Request>(
-        &self,
-        request: &R,
-        deadline: Instant,
-    ) -> Result<R::Response, Error> {
+        let deadline = Instant::now() + self.config().request_timeout;
         self.any_before(deadline, |client, address, timeout| {
             client.with_connection(address, timeout, |connection| connection.call(request))
         })
@@ -288,6 +347,18 @@ impl Client {
         deadline: Instant,
         operation: impl Fn(&Self, &str, Duration) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let mut failures = Failures::default();
+        self.any_noting(deadline, &mut failures, operation)
+            .map_err(|error| failures.explain(error))
+    }
+
+    /// As [`any_before`](Self::any_before), noting in `failures` why each address failed. Returns the last failure.
+    fn any_noting<T>(
+        &self,
+        deadline: Instant,
+        failures: &mut Failures,
+        operation: impl Fn(&Self, &str, Duration) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut addresses: Vec<String> = self
             .view()
             .brokers
@@ -299,7 +370,6 @@ impl Client {
                 addresses.push(address.clone());
             }
         }
-        let mut failures: Vec<String> = Vec::new();
         let mut last = None;
         for (tried, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -316,19 +386,15 @@ impl Client {
                 Err(error)
                     if error.kafka_code().is_none() && error.kind() != ErrorKind::Configuration =>
                 {
-                    failures.push(error.to_string());
+                    failures.note(address, &error);
                     last = Some(error);
                 }
                 result => return result,
             }
         }
-        let Some(last) = last else {
-            return Err(Error::new(
-                ErrorKind::Timeout,
-                "no time was left to try any broker",
-            ));
-        };
-        Err(Error::new(last.kind(), failures.join("; ")).with_source(last))
+        Err(last.unwrap_or_else(|| {
+            Error::new(ErrorKind::Timeout, "no time was left to try any broker")
+        }))
     }
 
     fn open_address(&self, address: &str, timeout: Duration) -> Result<Connection, Error> {

@@ -24,5 +24,9 @@ pub use client::{Client, CoordinatorKind};
 pub use cluster::{BrokerAddress, ClusterView, PartitionView, TopicView};
 pub use config::ClientConfig;
 pub use connection::{Connection, MAX_IN_FLIGHT};
+pub use consumer::{
+    Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Reset,
+    TopicPartition,
+};
 pub use error::{Error, ErrorKind};
 pub use versions::Versions;

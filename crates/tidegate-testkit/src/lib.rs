@@ -3,7 +3,8 @@
 //! - [`cluster`]: one test body on the embedded broker and on real Kafka; [`services`] says which real services the environment asks for.
 //! - [`kafka`] and [`apicurio`] start the real ones, [`server`] keeps a process from outliving the tests, [`cache`] keeps the downloads, [`java`]
 //!   finds a Java.
-//! - [`usage`] makes input files, [`program`] runs the binary, [`log`] checks what a topic holds.
+//! - [`usage`] makes input files, [`program`] runs the binary, [`raw`] reads a topic past the client under test, [`log`] checks what
+//!   is in it.
 
 pub mod apicurio;
 pub mod cache;
@@ -12,6 +13,7 @@ pub mod java;
 pub mod kafka;
 pub mod log;
 pub mod program;
+pub mod raw;
 pub mod server;
 pub mod services;
 pub mod usage;

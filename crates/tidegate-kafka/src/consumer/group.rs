@@ -37,7 +37,6 @@ mod code {
 /// How a member behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) group: String,
     pub(crate) session_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) rebalance_timeout: Duration,
@@ -605,7 +604,6 @@ mod tests {
 
     pub(super) fn settings(assignors: &[Assignor]) -> Settings {
         Settings {
-            group: "g".to_owned(),
             session_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(3),
             rebalance_timeout: Duration::from_secs(20),

@@ -327,7 +327,12 @@ impl Machine {
             Refresh::Due(at) => Some(at),
             _ => None,
         };
-        let quiet = self.links.values().map(|link| link.quiet_until).filter(|at| !at.is_zero()).min();
+        let quiet = self
+            .links
+            .values()
+            .map(|link| link.quiet_until)
+            .filter(|at| !at.is_zero())
+            .min();
         let deadline = self.last_progress + self.rules.delivery_timeout;
         [refresh, quiet, Some(deadline)].into_iter().flatten().min()
     }
@@ -338,7 +343,11 @@ impl Machine {
             return;
         }
         match event {
-            Event::Sealed { slot, batch, records } => self.sealed(now, slot, batch, records),
+            Event::Sealed {
+                slot,
+                batch,
+                records,
+            } => self.sealed(now, slot, batch, records),
             Event::Opened(link) => {
                 if let Some(link) = self.links.get_mut(&link) {
                     link.open = true;
@@ -352,7 +361,9 @@ impl Machine {
                 self.refresh_later(now);
             }
             Event::Renewed(identity) => self.renewed(identity),
-            Event::RenewalFailed(why) => self.fail(ErrorKind::Unreachable, None, None, why, actions),
+            Event::RenewalFailed(why) => {
+                self.fail(ErrorKind::Unreachable, None, None, why, actions)
+            }
             Event::Tick => {}
         }
         self.advance(now, actions);
@@ -366,7 +377,10 @@ impl Machine {
         if self.unsettled > 0 && now >= self.last_progress + self.rules.delivery_timeout {
             // certain: what became of the batches in flight is not known, so none of the later ones may go on.
             let waited = self.rules.delivery_timeout.as_secs_f64();
-            let why = format!("nothing was acknowledged for {waited:.0} s; last trouble: {}", self.last_trouble);
+            let why = format!(
+                "nothing was acknowledged for {waited:.0} s; last trouble: {}",
+                self.last_trouble
+            );
             return self.fail(ErrorKind::Timeout, None, None, why, actions);
         }
         self.renew_when_drained(actions);
@@ -380,7 +394,12 @@ impl Machine {
             self.last_progress = now;
         }
         self.unsettled += 1;
-        let batch = Batch { id: batch, records, sequence: None, sends: 0 };
+        let batch = Batch {
+            id: batch,
+            records,
+            sequence: None,
+            sends: 0,
+        };
         self.partitions[slot.0 as usize].queue.push_back(batch);
         if self.refresh == Refresh::Idle && self.partitions[slot.0 as usize].needs_metadata {
             self.refresh = Refresh::Due(now);
@@ -399,7 +418,12 @@ impl Machine {
             }
             if self.rules.broken == Some(BrokenRule::AssumeDelivered) {
                 for _ in 0..self.partitions[slot].in_flight {
-                    self.settle_head(now, Slot(u32::try_from(slot).unwrap_or(u32::MAX)), None, actions);
+                    self.settle_head(
+                        now,
+                        Slot(u32::try_from(slot).unwrap_or(u32::MAX)),
+                        None,
+                        actions,
+                    );
                 }
             }
             let partition = &mut self.partitions[slot];
@@ -427,7 +451,12 @@ impl Machine {
             return; // late, from a dropped link: the batch was or will be sent again
         };
         let Some(slot) = link.unanswered.pop_front() else {
-            return self.drop_link(now, id, "an answer that nothing was asked for".to_owned(), actions);
+            return self.drop_link(
+                now,
+                id,
+                "an answer that nothing was asked for".to_owned(),
+                actions,
+            );
         };
         if !answer.throttle.is_zero() {
             link.quiet_until = now + answer.throttle;
@@ -465,7 +494,13 @@ impl Machine {
         }
     }
 
-    fn acknowledged(&mut self, now: Time, slot: Slot, base_offset: Option<i64>, actions: &mut Vec<Action>) {
+    fn acknowledged(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        base_offset: Option<i64>,
+        actions: &mut Vec<Action>,
+    ) {
         let partition = &mut self.partitions[slot.0 as usize];
         partition.in_flight -= 1;
         partition.alone = false;
@@ -474,11 +509,21 @@ impl Machine {
     }
 
     /// head: the oldest batch of the partition, and no other, completes.
-    fn settle_head(&mut self, now: Time, slot: Slot, base_offset: Option<i64>, actions: &mut Vec<Action>) {
+    fn settle_head(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        base_offset: Option<i64>,
+        actions: &mut Vec<Action>,
+    ) {
         if let Some(batch) = self.partitions[slot.0 as usize].queue.pop_front() {
             self.unsettled -= 1;
             self.last_progress = now;
-            actions.push(Action::Settle { slot, batch: batch.id, base_offset });
+            actions.push(Action::Settle {
+                slot,
+                batch: batch.id,
+                base_offset,
+            });
         }
     }
 
@@ -489,7 +534,14 @@ impl Machine {
 
     /// The broker forgot this producer. A batch that it refused at its first sending, with none before it in doubt, is surely not in the
     /// log: it may go again under a new producer id. Any other might be doubled.
-    fn producer_unknown(&mut self, now: Time, link: LinkId, slot: Slot, code: i16, actions: &mut Vec<Action>) {
+    fn producer_unknown(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        slot: Slot,
+        code: i16,
+        actions: &mut Vec<Action>,
+    ) {
         let head = self.partitions[slot.0 as usize].queue.front_mut();
         match head {
             Some(head) if head.sends == 1 => head.sequence = None,
@@ -504,12 +556,22 @@ impl Machine {
             return self.stop(slot, code, why, actions);
         }
         self.renewal = Renewal::Draining;
-        self.drop_link(now, link, "the broker forgot this producer".to_owned(), actions);
+        self.drop_link(
+            now,
+            link,
+            "the broker forgot this producer".to_owned(),
+            actions,
+        );
     }
 
     fn renew_when_drained(&mut self, actions: &mut Vec<Action>) {
         let sent = |batch: &Batch| batch.sequence.is_some();
-        if self.renewal == Renewal::Draining && !self.partitions.iter().any(|partition| partition.queue.iter().any(sent)) {
+        if self.renewal == Renewal::Draining
+            && !self
+                .partitions
+                .iter()
+                .any(|partition| partition.queue.iter().any(sent))
+        {
             self.renewal = Renewal::Asked;
             actions.push(Action::RenewIdentity);
         }
@@ -529,7 +591,8 @@ impl Machine {
         if !matches!(self.refresh, Refresh::Due(at) if at <= now) {
             return;
         }
-        let wanted: Vec<Slot> = self.slots(|partition| partition.needs_metadata && !partition.queue.is_empty());
+        let wanted: Vec<Slot> =
+            self.slots(|partition| partition.needs_metadata && !partition.queue.is_empty());
         if wanted.is_empty() {
             self.refresh = Refresh::Idle;
             return;
@@ -540,7 +603,9 @@ impl Machine {
 
     fn slots(&self, wanted: impl Fn(&Partition) -> bool) -> Vec<Slot> {
         let all = (0u32..).map(Slot).zip(&self.partitions);
-        all.filter(|(_, partition)| wanted(partition)).map(|(slot, _)| slot).collect()
+        all.filter(|(_, partition)| wanted(partition))
+            .map(|(slot, _)| slot)
+            .collect()
     }
 
     fn metadata(&mut self, now: Time, leaders: &[(Slot, Leader)], actions: &mut Vec<Action>) {
@@ -559,7 +624,10 @@ impl Machine {
                 Leader::Missing => {
                     let since = *partition.missing_since.get_or_insert(now);
                     if now >= since + MISSING_GRACE {
-                        let why = format!("not in the cluster's metadata for {:.0} s", MISSING_GRACE.as_secs_f64());
+                        let why = format!(
+                            "not in the cluster's metadata for {:.0} s",
+                            MISSING_GRACE.as_secs_f64()
+                        );
                         return self.fail(ErrorKind::TopicMissing, None, Some(*slot), why, actions);
                     }
                     self.last_trouble = "the topic is not in the cluster's metadata".to_owned();
@@ -568,11 +636,16 @@ impl Machine {
                     let why = "the topic was deleted and created again".to_owned();
                     return self.fail(ErrorKind::TopicMissing, None, Some(*slot), why, actions);
                 }
-                Leader::Refused(code) if retry::is_retriable(code) => self.last_trouble = retry::code_name(code),
-                Leader::Refused(code) => return self.stop(*slot, code, "metadata was refused", actions),
+                Leader::Refused(code) if retry::is_retriable(code) => {
+                    self.last_trouble = retry::code_name(code)
+                }
+                Leader::Refused(code) => {
+                    return self.stop(*slot, code, "metadata was refused", actions);
+                }
             }
         }
-        let waiting = |partition: &Partition| partition.needs_metadata && !partition.queue.is_empty();
+        let waiting =
+            |partition: &Partition| partition.needs_metadata && !partition.queue.is_empty();
         if self.partitions.iter().any(waiting) {
             self.refresh_later(now);
         }
@@ -584,13 +657,24 @@ impl Machine {
             if partition.link.is_some() || partition.needs_metadata || partition.queue.is_empty() {
                 continue;
             }
-            let Some(node) = partition.leader else { continue };
-            let existing = self.links.iter().find(|(_, link)| link.node == node).map(|(id, _)| *id);
+            let Some(node) = partition.leader else {
+                continue;
+            };
+            let existing = self
+                .links
+                .iter()
+                .find(|(_, link)| link.node == node)
+                .map(|(id, _)| *id);
             partition.link = existing.or_else(|| {
                 let id = LinkId(self.next_link);
                 self.next_link += 1;
-                let link =
-                    Link { node, open: false, unanswered: VecDeque::new(), quiet_until: Time::ZERO, cursor: 0 };
+                let link = Link {
+                    node,
+                    open: false,
+                    unanswered: VecDeque::new(),
+                    quiet_until: Time::ZERO,
+                    cursor: 0,
+                };
                 self.links.insert(id, link);
                 actions.push(Action::Open { link: id, node });
                 Some(id)
@@ -636,17 +720,34 @@ impl Machine {
         self.fail(retry::kind_of(code), Some(code), Some(slot), why, actions);
     }
 
-    fn fail(&mut self, kind: ErrorKind, code: Option<i16>, slot: Option<Slot>, why: String, actions: &mut Vec<Action>) {
+    fn fail(
+        &mut self,
+        kind: ErrorKind,
+        code: Option<i16>,
+        slot: Option<Slot>,
+        why: String,
+        actions: &mut Vec<Action>,
+    ) {
         self.failed = true;
         self.unsettled = 0;
         actions.extend(self.links.keys().map(|link| Action::Close(*link)));
         self.links.clear();
-        actions.push(Action::Fail(Failure { kind, code, slot, why }));
+        actions.push(Action::Fail(Failure {
+            kind,
+            code,
+            slot,
+            why,
+        }));
     }
 }
 
 /// The next batch that the partition may send on this link, with its sequence.
-fn sendable(partition: &mut Partition, link: LinkId, may_start: bool, rules: &Rules) -> Option<(BatchId, i32)> {
+fn sendable(
+    partition: &mut Partition,
+    link: LinkId,
+    may_start: bool,
+    rules: &Rules,
+) -> Option<(BatchId, i32)> {
     // window, alone
     let alone = partition.alone && rules.broken != Some(BrokenRule::NotAlone);
     let allowed = if alone { 1 } else { MAX_IN_FLIGHT };

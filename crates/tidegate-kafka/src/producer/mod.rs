@@ -43,7 +43,11 @@ pub struct ProducerConfig {
 
 impl Default for ProducerConfig {
     fn default() -> Self {
-        Self { compression: Compression::Lz4, batch_size: 1_000_000, linger: Duration::from_millis(200) }
+        Self {
+            compression: Compression::Lz4,
+            batch_size: 1_000_000,
+            linger: Duration::from_millis(200),
+        }
     }
 }
 
@@ -148,7 +152,13 @@ impl Producer {
         let identity = init_producer_id(&client)?;
         let shared = Arc::new(Shared::default());
         let (jobs, queue) = sync_channel(runner::SEALED_QUEUE);
-        let runner = Runner::start(&client, config.compression, identity, Arc::clone(&shared), queue)?;
+        let runner = Runner::start(
+            &client,
+            config.compression,
+            identity,
+            Arc::clone(&shared),
+            queue,
+        )?;
         Ok(Self {
             client,
             batch_size: config.batch_size.max(1),
@@ -193,18 +203,32 @@ impl Producer {
             Ok(view)
         })?;
         let found = view.topic(name)?;
-        let too_many = |_| Error::new(ErrorKind::Topic, format!("topic {name} has too many partitions"));
+        let too_many = |_| {
+            Error::new(
+                ErrorKind::Topic,
+                format!("topic {name} has too many partitions"),
+            )
+        };
         let first_slot = u32::try_from(self.targets.len()).map_err(too_many)?;
         let partitions = i32::try_from(found.partitions.len()).map_err(too_many)?;
         let name: Arc<str> = Arc::from(name);
         for partition in 0..partitions {
-            let target = Target { topic: Arc::clone(&name), topic_id: found.id, partition };
+            let target = Target {
+                topic: Arc::clone(&name),
+                topic_id: found.id,
+                partition,
+            };
             self.targets.push(target.clone());
             self.open.push(None);
             self.submit(runner::Job::Add(target))?;
         }
-        self.batch_size = (OPEN_BYTES / self.targets.len().max(1)).max(SMALLEST_BATCH).min(self.config.batch_size);
-        let topic = Topic { first_slot, partitions };
+        self.batch_size = (OPEN_BYTES / self.targets.len().max(1))
+            .max(SMALLEST_BATCH)
+            .min(self.config.batch_size);
+        let topic = Topic {
+            first_slot,
+            partitions,
+        };
         self.topics.insert(name.to_string(), topic);
         Ok(topic)
     }
@@ -214,16 +238,24 @@ impl Producer {
     /// # Errors
     /// The failure that stopped the producer, if one did; [`ErrorKind::Configuration`] for a partition that the topic does not have.
     #[inline]
-    pub fn append(&mut self, topic: Topic, partition: i32, record: ProducerRecord<'_>) -> Result<(), Error> {
+    pub fn append(
+        &mut self,
+        topic: Topic,
+        partition: i32,
+        record: ProducerRecord<'_>,
+    ) -> Result<(), Error> {
         let slot = slot_of(topic, partition)?;
         self.records_until_look -= 1;
         if self.records_until_look == 0 {
             self.look_at_the_clock()?;
         }
-        let len = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + RECORD_OVERHEAD;
+        let len = record.key.map_or(0, <[u8]>::len)
+            + record.value.map_or(0, <[u8]>::len)
+            + RECORD_OVERHEAD;
         if let Some(open) = &mut self.open[slot] {
             if open.builder.body_len() + len <= self.batch_size {
-                open.builder.append(record.timestamp, record.key, record.value, record.headers);
+                open.builder
+                    .append(record.timestamp, record.key, record.value, record.headers);
                 open.last_tag = record.tag;
                 return Ok(());
             }
@@ -232,7 +264,11 @@ impl Producer {
     }
 
     #[cold]
-    fn append_to_new_batch(&mut self, slot: usize, record: ProducerRecord<'_>) -> Result<(), Error> {
+    fn append_to_new_batch(
+        &mut self,
+        slot: usize,
+        record: ProducerRecord<'_>,
+    ) -> Result<(), Error> {
         self.seal(slot)?;
         if let Some(error) = self.shared.failure() {
             return Err(error);
@@ -242,7 +278,12 @@ impl Producer {
         buffer.reserve(self.batch_size);
         let mut builder = BatchBuilder::with_buffer(buffer, unix_millis());
         builder.append(record.timestamp, record.key, record.value, record.headers);
-        self.open[slot] = Some(Open { builder, opened: Instant::now(), first_tag: record.tag, last_tag: record.tag });
+        self.open[slot] = Some(Open {
+            builder,
+            opened: Instant::now(),
+            first_tag: record.tag,
+            last_tag: record.tag,
+        });
         self.open_count += 1;
         Ok(())
     }
@@ -256,7 +297,10 @@ impl Producer {
         let now = Instant::now();
         let linger = self.config.linger;
         for slot in 0..self.open.len() {
-            if self.open[slot].as_ref().is_some_and(|open| now.duration_since(open.opened) >= linger) {
+            if self.open[slot]
+                .as_ref()
+                .is_some_and(|open| now.duration_since(open.opened) >= linger)
+            {
                 self.seal(slot)?;
             }
         }
@@ -289,11 +333,17 @@ impl Producer {
     }
 
     fn submit(&mut self, job: runner::Job) -> Result<(), Error> {
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        let sent = self
+            .jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(job).is_ok());
         if sent {
             return Ok(());
         }
-        Err(self.shared.failure().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the producer was closed")))
+        Err(self
+            .shared
+            .failure()
+            .unwrap_or_else(|| Error::new(ErrorKind::Closed, "the producer was closed")))
     }
 
     /// Moves what has settled since the last call to `self.settled`; waits at most `timeout` for the first.
@@ -342,7 +392,11 @@ impl Producer {
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
-    pub fn wait(&mut self, timeout: Duration, settled: &mut Vec<SettledBatch>) -> Result<bool, Error> {
+    pub fn wait(
+        &mut self,
+        timeout: Duration,
+        settled: &mut Vec<SettledBatch>,
+    ) -> Result<bool, Error> {
         if self.settled.is_empty() {
             self.take_settled(Some(timeout));
         }
@@ -386,12 +440,17 @@ impl Drop for Producer {
 fn slot_of(topic: Topic, partition: i32) -> Result<usize, Error> {
     match u32::try_from(partition) {
         Ok(number) if partition < topic.partitions => Ok((topic.first_slot + number) as usize),
-        _ => Err(Error::new(ErrorKind::Configuration, format!("the topic has no partition {partition}"))),
+        _ => Err(Error::new(
+            ErrorKind::Configuration,
+            format!("the topic has no partition {partition}"),
+        )),
     }
 }
 
 fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -405,6 +464,9 @@ fn init_producer_id(client: &Client) -> Result<Identity, Error> {
     client.retrying(&[], |client| {
         let answer = client.call_any(&request)?;
         check("obtain a producer id", answer.error_code, None)?;
-        Ok(Identity { producer_id: answer.producer_id.0, epoch: answer.producer_epoch })
+        Ok(Identity {
+            producer_id: answer.producer_id.0,
+            epoch: answer.producer_epoch,
+        })
     })
 }

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use tidegate_wire::{BatchBody, Compression, Compressor};
 
 use super::link::{self, Dispatch};
-use super::machine::{Action, BatchId, Event, Failure, Identity, Leader, LinkId, Machine, Rules, Slot};
+use super::machine::{
+    Action, BatchId, Event, Failure, Identity, Leader, LinkId, Machine, Rules, Slot,
+};
 use super::shared::{Settlement, Shared, Target};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
@@ -92,7 +94,10 @@ impl Runner {
             let (client, answers) = (client.clone(), signals.clone());
             spawn("tidegate-metadata", move || ask(&client, &asked, &answers))?
         };
-        let rules = Rules { delivery_timeout: client.config().delivery_timeout, broken: None };
+        let rules = Rules {
+            delivery_timeout: client.config().delivery_timeout,
+            broken: None,
+        };
         let driver = Driver {
             client: client.clone(),
             machine: Machine::new(identity, rules),
@@ -107,8 +112,13 @@ impl Runner {
             shared: Arc::clone(&shared),
         };
         let driver = spawn("tidegate-producer", move || driver.run(&inbox))?;
-        let compressor = spawn("tidegate-compress", move || compress(codec, &jobs, &signals, &shared))?;
-        Ok(Self { driver: Some(driver), compressor: Some(compressor) })
+        let compressor = spawn("tidegate-compress", move || {
+            compress(codec, &jobs, &signals, &shared)
+        })?;
+        Ok(Self {
+            driver: Some(driver),
+            compressor: Some(compressor),
+        })
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -117,7 +127,10 @@ impl Runner {
 
     /// Waits for all threads; the job queue must be closed.
     pub(super) fn stop(&mut self) {
-        for handle in [self.compressor.take(), self.driver.take()].into_iter().flatten() {
+        for handle in [self.compressor.take(), self.driver.take()]
+            .into_iter()
+            .flatten()
+        {
             // A thread that panicked has said so on standard error.
             drop(handle.join());
         }
@@ -125,13 +138,25 @@ impl Runner {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| {
-        Error::new(ErrorKind::Configuration, format!("start the thread {name}: {error}")).with_source(error)
-    })
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Configuration,
+                format!("start the thread {name}: {error}"),
+            )
+            .with_source(error)
+        })
 }
 
 /// The compressor's thread. There is one, so batches of a partition stay in order.
-fn compress(codec: Compression, jobs: &Receiver<Job>, driver: &SyncSender<Signal>, shared: &Shared) {
+fn compress(
+    codec: Compression,
+    jobs: &Receiver<Job>,
+    driver: &SyncSender<Signal>,
+    shared: &Shared,
+) {
     let mut compressor = Compressor::new();
     for mut job in jobs {
         if let Job::Sealed(sealed) = &mut job {
@@ -178,14 +203,21 @@ fn leaders(client: &Client, slots: &[(Slot, Target)]) -> Event {
             0 if topic.id != target.topic_id => Leader::Recreated,
             0 => match topic.partition(target.partition) {
                 None => Leader::Missing,
-                Some(partition) if view.brokers.contains_key(&partition.leader) => Leader::Node(partition.leader),
+                Some(partition) if view.brokers.contains_key(&partition.leader) => {
+                    Leader::Node(partition.leader)
+                }
                 Some(_) => Leader::Nobody,
             },
             3 => Leader::Missing,
             code => Leader::Refused(code),
         }
     };
-    Event::Metadata(slots.iter().map(|(slot, target)| (*slot, leader_of(target))).collect())
+    Event::Metadata(
+        slots
+            .iter()
+            .map(|(slot, target)| (*slot, leader_of(target)))
+            .collect(),
+    )
 }
 
 /// A batch between sealing and settlement.
@@ -226,7 +258,10 @@ impl Driver {
         let mut actions = Vec::new();
         loop {
             let now = self.started.elapsed();
-            let wait = self.machine.wake_at().map_or(IDLE, |at| at.saturating_sub(now));
+            let wait = self
+                .machine
+                .wake_at()
+                .map_or(IDLE, |at| at.saturating_sub(now));
             let event = match inbox.recv_timeout(wait) {
                 Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Signal::Event(event)) => Some(event),
@@ -240,7 +275,8 @@ impl Driver {
                 Err(RecvTimeoutError::Timeout) => Some(Event::Tick),
             };
             if let Some(event) = event {
-                self.machine.handle(self.started.elapsed(), event, &mut actions);
+                self.machine
+                    .handle(self.started.elapsed(), event, &mut actions);
             }
             for action in actions.drain(..) {
                 self.carry_out(action);
@@ -277,19 +313,36 @@ impl Driver {
             self.settle(sealed.batch, None, Err(error));
             return None;
         }
-        Some(Event::Sealed { slot: sealed.slot, batch: sealed.batch, records })
+        Some(Event::Sealed {
+            slot: sealed.slot,
+            batch: sealed.batch,
+            records,
+        })
     }
 
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Open { link, node } => self.open(link, node),
             Action::Close(link) => self.close(link),
-            Action::Send { link, slot, batch, identity, sequence } => {
-                let (Some(handle), Some(waiting)) = (self.links.get(&link), self.batches.get(&batch)) else {
+            Action::Send {
+                link,
+                slot,
+                batch,
+                identity,
+                sequence,
+            } => {
+                let (Some(handle), Some(waiting)) =
+                    (self.links.get(&link), self.batches.get(&batch))
+                else {
                     return;
                 };
                 let target = self.targets[slot.0 as usize].clone();
-                let dispatch = Dispatch { target, body: Arc::clone(&waiting.body), identity, sequence };
+                let dispatch = Dispatch {
+                    target,
+                    body: Arc::clone(&waiting.body),
+                    identity,
+                    sequence,
+                };
                 // A link whose thread ended has said or will say that it is lost.
                 drop(handle.queue.try_send(dispatch));
             }
@@ -298,7 +351,9 @@ impl Driver {
                 self.ask(Question::Leaders(slots.into_iter().map(target).collect()));
             }
             Action::RenewIdentity => self.ask(Question::Identity),
-            Action::Settle { batch, base_offset, .. } => self.settle(batch, base_offset, Ok(())),
+            Action::Settle {
+                batch, base_offset, ..
+            } => self.settle(batch, base_offset, Ok(())),
             Action::Fail(failure) => self.fail(&failure),
         }
     }
@@ -315,10 +370,22 @@ impl Driver {
         let work = move || link::run(&client, link, node, &dispatches, &signals);
         match spawn("tidegate-link", work) {
             Ok(thread) => {
-                self.links.insert(link, LinkHandle { queue, socket: None, thread });
+                self.links.insert(
+                    link,
+                    LinkHandle {
+                        queue,
+                        socket: None,
+                        thread,
+                    },
+                );
             }
             Err(error) => {
-                let failure = Failure { kind: error.kind(), code: None, slot: None, why: error.to_string() };
+                let failure = Failure {
+                    kind: error.kind(),
+                    code: None,
+                    slot: None,
+                    why: error.to_string(),
+                };
                 self.fail(&failure);
             }
         }
@@ -374,7 +441,8 @@ impl Driver {
         threads.push(self.asker);
         for thread in threads {
             while !thread.is_finished() {
-                if let Ok(Signal::Opened(_, socket)) = inbox.recv_timeout(Duration::from_millis(20)) {
+                if let Ok(Signal::Opened(_, socket)) = inbox.recv_timeout(Duration::from_millis(20))
+                {
                     link::cut(&socket);
                 }
             }

@@ -1,0 +1,6 @@
+//! The client against brokers: the embedded one, and real Kafka where `TIDEGATE_TEST_KAFKA` names it (or says `download`).
+
+mod client;
+mod common;
+mod consumer;
+mod group;

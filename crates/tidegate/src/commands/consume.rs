@@ -1,0 +1,277 @@
+//! `tidegate consume`: print the records of a topic, alone or as a member of a group.
+//!
+//! A group's offsets are committed after the records were written and flushed, never before: what was not written is read again.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::time::Duration;
+
+use tidegate::kafka::consumer::{Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Reset};
+use tidegate::kafka::{Client, Isolation, OffsetSpec};
+
+use crate::args::{ConsumeArgs, From, IsolationChoice};
+use crate::failure::{Failure, Kind};
+use crate::record_output::{Problem, RecordOutput, cannot_write};
+use crate::report::{ConsumeSummary, Finished, Summary};
+use crate::service::{Context, Reach, Service};
+use crate::topic;
+
+/// How long one fetch may wait for data; also how late a signal may be seen.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Runs the command.
+pub(crate) fn run(args: &ConsumeArgs, context: &mut Context) -> Result<Finished, Failure> {
+    if args.group.is_some() && !matches!(args.from, From::Beginning | From::End) {
+        let failure = Failure::new(
+            Kind::Usage,
+            "a group goes on where it has committed: --from takes an offset or a time only without --group",
+        );
+        return Err(failure);
+    }
+    let reach = Reach {
+        cluster: &args.cluster,
+        registry: Some(&args.registry),
+        delivery_timeout: None,
+    };
+    let service = context.connect(reach)?;
+    let mut reading = Reading::open(args, &service)?;
+    let mut output = RecordOutput::new(
+        args.format,
+        &args.topic,
+        service.registry.as_ref(),
+        context.terminal,
+    );
+    let mut out = BufWriter::new(io::stdout().lock());
+    let ended = reading.copy(args, context, &mut output, &mut out);
+    let summary = Summary::Consume(ConsumeSummary {
+        topic: args.topic.clone(),
+        records: reading.written,
+    });
+    // A member that does not say goodbye keeps its partitions from the others until its session is over.
+    let left = reading.leave();
+    let failure = match ended? {
+        End::Done => left.err(),
+        End::Interrupted => Some(context.interrupt.failure()),
+    };
+    Ok(Finished { summary, failure })
+}
+
+/// Why reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Everything that was asked for is written, or nobody reads stdout any more.
+    Done,
+    /// A signal came.
+    Interrupted,
+}
+
+/// A topic being read.
+struct Reading<'a> {
+    topic: &'a str,
+    consumer: Consumer,
+    in_group: bool,
+    /// Where to stop, per partition; `None` goes on for ever.
+    ends: Option<BTreeMap<i32, i64>>,
+    /// Next offsets of what was written and not committed.
+    uncommitted: BTreeMap<i32, i64>,
+    written: u64,
+}
+
+impl<'a> Reading<'a> {
+    fn open(args: &'a ConsumeArgs, service: &Service) -> Result<Self, Failure> {
+        let isolation = match args.isolation {
+            IsolationChoice::ReadCommitted => Isolation::ReadCommitted,
+            IsolationChoice::ReadUncommitted => Isolation::ReadUncommitted,
+        };
+        let client = &service.client;
+        let partitions = topic::partitions(client, &args.topic)?;
+        let ends = match args.until_end {
+            true => Some(
+                client
+                    .admin()
+                    .list_offsets(&args.topic, &partitions, OffsetSpec::Latest, isolation)?
+                    .into_iter()
+                    .collect(),
+            ),
+            false => None,
+        };
+        let reset = if args.from == From::End {
+            Reset::Latest
+        } else {
+            Reset::Earliest
+        };
+        let group = args.group.as_ref().map(|id| GroupConfig {
+            reset,
+            ..GroupConfig::new(id)
+        });
+        let in_group = group.is_some();
+        let config = ConsumerConfig {
+            isolation,
+            group,
+            ..ConsumerConfig::default()
+        };
+        let mut consumer = Consumer::open(client.clone(), config)?;
+        if in_group {
+            consumer.subscribe(&[&args.topic])?;
+        } else {
+            let starts = starts(client, &args.topic, &partitions, args.from, isolation)?;
+            consumer.assign(&args.topic, &starts)?;
+        }
+        Ok(Self {
+            topic: &args.topic,
+            consumer,
+            in_group,
+            ends,
+            uncommitted: BTreeMap::new(),
+            written: 0,
+        })
+    }
+
+    /// Copies records to `out` until the end that was asked for.
+    fn copy(
+        &mut self,
+        args: &ConsumeArgs,
+        context: &Context,
+        output: &mut RecordOutput<'_>,
+        out: &mut impl Write,
+    ) -> Result<End, Failure> {
+        let limit = args.max.unwrap_or(u64::MAX);
+        loop {
+            if context.interrupt.is_set() {
+                return Ok(End::Interrupted);
+            }
+            if self.written >= limit || self.at_end() {
+                return Ok(End::Done);
+            }
+            for batches in self.consumer.poll(POLL)? {
+                match self.write(&batches, limit, output, out) {
+                    Ok(()) => {}
+                    Err(Problem::Closed) => return Ok(End::Done),
+                    Err(Problem::Failed(failure)) => return Err(failure),
+                }
+            }
+            match out.flush() {
+                Ok(()) => self.commit()?,
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(End::Done),
+                Err(error) => return Err(cannot_write(error)),
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        batches: &FetchedBatches,
+        limit: u64,
+        output: &mut RecordOutput<'_>,
+        out: &mut impl Write,
+    ) -> Result<(), Problem> {
+        let end = self
+            .ends
+            .as_ref()
+            .and_then(|ends| ends.get(&batches.partition))
+            .copied()
+            .unwrap_or(i64::MAX);
+        let mut problem = None;
+        let (written, uncommitted) = (&mut self.written, &mut self.uncommitted);
+        let read = batches.for_each_record(|record| {
+            if problem.is_some() || *written >= limit || record.offset >= end {
+                return Ok(());
+            }
+            match output.write(batches.partition, &record, out) {
+                Ok(()) => {
+                    *written += 1;
+                    uncommitted.insert(batches.partition, record.offset + 1);
+                }
+                Err(found) => problem = Some(found),
+            }
+            Ok(())
+        });
+        read.map_err(|error| Problem::Failed(error.into()))?;
+        problem.map_or(Ok(()), Err)
+    }
+
+    /// Commits what was written and flushed.
+    fn commit(&mut self) -> Result<(), Failure> {
+        if !self.in_group || self.uncommitted.is_empty() {
+            return Ok(());
+        }
+        let offsets: Vec<(&str, i32, i64)> = self
+            .uncommitted
+            .iter()
+            .map(|(partition, offset)| (self.topic, *partition, *offset))
+            .collect();
+        self.consumer.commit(&offsets)?;
+        self.uncommitted.clear();
+        Ok(())
+    }
+
+    /// Whether every partition that is read (in a group: by this member) is at its end.
+    fn at_end(&self) -> bool {
+        let Some(ends) = &self.ends else { return false };
+        let done = |partition: i32, end: i64| {
+            self.consumer
+                .position(self.topic, partition)
+                .is_some_and(|position| position >= end)
+        };
+        if !self.in_group {
+            return ends
+                .iter()
+                .all(|(partition, end)| *end == 0 || done(*partition, *end));
+        }
+        let mine: Vec<i32> = self
+            .consumer
+            .assignment()
+            .into_iter()
+            .map(|(_, partition)| partition)
+            .collect();
+        !mine.is_empty()
+            && mine
+                .iter()
+                .all(|partition| ends.get(partition).is_none_or(|end| done(*partition, *end)))
+    }
+
+    fn leave(self) -> Result<(), Failure> {
+        if self.in_group {
+            self.consumer.leave()?;
+        }
+        Ok(())
+    }
+}
+
+/// The first offset of each partition.
+fn starts(
+    client: &Client,
+    topic: &str,
+    partitions: &[i32],
+    from: From,
+    isolation: Isolation,
+) -> Result<Vec<(i32, i64)>, Failure> {
+    let admin = client.admin();
+    let offsets = |spec| admin.list_offsets(topic, partitions, spec, isolation);
+    Ok(match from {
+        From::Beginning => offsets(OffsetSpec::Earliest)?,
+        From::End => offsets(OffsetSpec::Latest)?,
+        From::Offset(offset) => partitions
+            .iter()
+            .map(|partition| (*partition, offset))
+            .collect(),
+        From::Time(millis) => {
+            // Where no record is that young the broker answers -1: then what comes next is the first.
+            let ends: BTreeMap<i32, i64> = offsets(OffsetSpec::Latest)?.into_iter().collect();
+            let found = offsets(OffsetSpec::Timestamp(millis))?;
+            found
+                .into_iter()
+                .map(|(partition, offset)| {
+                    (
+                        partition,
+                        if offset < 0 {
+                            ends.get(&partition).copied().unwrap_or(0)
+                        } else {
+                            offset
+                        },
+                    )
+                })
+                .collect()
+        }
+    })
+}

@@ -1,0 +1,145 @@
+//! `tidegate schema`: infer, check, register and show.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tidegate::core::infer::{ColumnReport, Inferred};
+
+use crate::args::{CheckArgs, Format, InferArgs, RegisterArgs, SchemaCommand, ShowArgs};
+use crate::failure::{Failure, Kind};
+use crate::input::Input;
+use crate::report::{Finished, SchemaSummary, Summary, grouped};
+use crate::service::Context;
+use crate::value_schema::{self, ValueSchema, subject_of};
+
+/// Runs the command.
+pub(crate) fn run(command: &SchemaCommand, context: &mut Context) -> Result<Finished, Failure> {
+    let summary = match command {
+        SchemaCommand::Infer(args) => infer(args, context)?,
+        SchemaCommand::Check(args) => check(args, context)?,
+        SchemaCommand::Register(args) => register(args, context)?,
+        SchemaCommand::Show(args) => show(args, context)?,
+    };
+    Ok(Finished::well(Summary::Schema(summary)))
+}
+
+fn infer(args: &InferArgs, context: &Context) -> Result<SchemaSummary, Failure> {
+    let input = Input::prepare(&args.file, &args.csv)?;
+    let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
+    let inferred = input.infer(&name, &args.group_by, Format::Avro)?;
+    for column in &inferred.columns {
+        context.terminal.note(&describe(column));
+    }
+    if inferred.bad_rows > 0 {
+        context.terminal.warn(&format!(
+            "{} rows cannot be read and had no say",
+            grouped(inferred.bad_rows)
+        ));
+    }
+    let Inferred {
+        columns,
+        rows,
+        bad_rows,
+        ..
+    } = &inferred;
+    let schema = parse(&inferred.schema_json)?;
+    let json = json!({ "status": "inferred", "rows": rows, "bad_rows": bad_rows, "columns": columns, "schema": schema });
+    Ok(SchemaSummary {
+        text: pretty(&inferred.schema_json)?,
+        json,
+    })
+}
+
+fn describe(column: &ColumnReport) -> String {
+    let nullable = if column.nullable { " or null" } else { "" };
+    format!(
+        "{}: {}{nullable}, {}",
+        column.column, column.avro_type, column.why
+    )
+}
+
+fn check(args: &CheckArgs, context: &mut Context) -> Result<SchemaSummary, Failure> {
+    let input = Input::prepare(&args.file, &args.csv)?;
+    let registry = match args.records.format {
+        Format::Avro => Some(context.registry(&args.cluster, &args.registry)?),
+        Format::Json => None,
+    };
+    let schema = ValueSchema::choose(&args.records, &args.topic, registry.as_ref(), || {
+        input.infer(&args.topic, &args.records.group_by, args.records.format)
+    })?;
+    let plan = input.plan(&schema.json, &args.records)?;
+    if let Some(registry) = &registry {
+        schema.check_compatible(registry)?;
+    }
+    for warning in plan.warnings() {
+        context.terminal.warn(warning);
+    }
+    let text = format!(
+        "{} fits {} ({})\n",
+        args.file.display(),
+        args.topic,
+        schema.describe()
+    );
+    let json = json!({ "status": "fits", "topic": args.topic, "schema_from": schema.describe(), "warnings": plan.warnings() });
+    Ok(SchemaSummary { text, json })
+}
+
+fn register(args: &RegisterArgs, context: &mut Context) -> Result<SchemaSummary, Failure> {
+    let schema = value_schema::read(&args.schema)?;
+    let subject = subject_of(args.subject.as_deref(), &args.topic);
+    let id = context
+        .registry(&args.cluster, &args.registry)?
+        .register(&subject, &schema)?;
+    let text = format!("{subject}: schema id {id}\n");
+    Ok(SchemaSummary {
+        text,
+        json: json!({ "status": "registered", "subject": subject, "schema_id": id }),
+    })
+}
+
+fn show(args: &ShowArgs, context: &mut Context) -> Result<SchemaSummary, Failure> {
+    let subject = subject_of(args.subject.as_deref(), &args.topic);
+    let registry = context.registry(&args.cluster, &args.registry)?;
+    let Some(latest) = registry.latest(&subject)? else {
+        let failure = Failure::new(
+            Kind::Schema,
+            format!("the registry has no schema for the subject {subject}"),
+        );
+        return Err(failure.hint("`tidegate schema register` puts one there; publishing does too"));
+    };
+    context.terminal.note(&format!(
+        "{subject} version {}, schema id {}",
+        latest.version, latest.id
+    ));
+    let json = json!({
+        "status": "found", "subject": subject, "version": latest.version, "schema_id": latest.id, "schema": parse(&latest.schema)?,
+    });
+    Ok(SchemaSummary {
+        text: pretty(&latest.schema)?,
+        json,
+    })
+}
+
+/// The file's name without folder and extension; what stdin is called where it has none.
+fn stem(file: &Path) -> String {
+    match file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+    {
+        Some(stem) if stem != "-" => stem,
+        _ => "record".to_owned(),
+    }
+}
+
+fn parse(schema: &str) -> Result<Value, Failure> {
+    serde_json::from_str(schema)
+        .map_err(|error| Failure::new(Kind::Schema, "the schema is not JSON").because(error))
+}
+
+fn pretty(schema: &str) -> Result<String, Failure> {
+    let value = parse(schema)?;
+    let text = serde_json::to_string_pretty(&value);
+    text.map(|text| text + "\n").map_err(|error| {
+        Failure::new(Kind::Internal, "the schema cannot be written").because(error)
+    })
+}

@@ -1,0 +1,342 @@
+//! `tidegate verify`: read a topic back and compare it with the file, record by record. Also `publish --verify`.
+
+use std::path::{Path, PathBuf};
+
+use tidegate::bridge::{ReadRange, SystemClock, TopicReader};
+use tidegate::core::event::Event;
+use tidegate::core::partition::Partitioner;
+use tidegate::core::publish::PublishOptions;
+use tidegate::core::receipt::{Receipt, Status};
+use tidegate::core::rejects::{MaxRejects, OnBadRow, RejectsOptions};
+use tidegate::core::schema::RecordPlan;
+use tidegate::core::verify::{Compared, VerifyReport, VerifyStatus, verify};
+use tidegate::kafka::{Client, Isolation, OffsetSpec};
+
+use crate::args::{CsvArgs, Format, VerifyArgs};
+use crate::failure::{Failure, Kind};
+use crate::input::Input;
+use crate::plan::ResolvedOptions;
+use crate::progress::{Figures, Progress};
+use crate::report::{Finished, Summary, VerifySummary, grouped};
+use crate::service::{Context, Reach, needs_registry};
+use crate::topic;
+use crate::value_schema::ValueSchema;
+use crate::values::Delimiter;
+
+/// What is compared with what.
+#[derive(Debug)]
+pub(crate) struct Proof<'a> {
+    /// The file.
+    pub(crate) input: &'a Input,
+    /// How its rows become records.
+    pub(crate) plan: &'a RecordPlan,
+    /// The cluster.
+    pub(crate) client: &'a Client,
+    /// The topic.
+    pub(crate) topic: &'a str,
+    /// The schema id that Avro values carry.
+    pub(crate) schema_id: Option<u32>,
+    /// The load's receipt; without one the whole topic is compared.
+    pub(crate) receipt: Option<&'a Receipt>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &VerifyArgs, context: &mut Context) -> Result<Finished, Failure> {
+    let (summary, failure) = match &args.receipt {
+        Some(path) => with_receipt(args, path, context)?,
+        None => with_topic(args, context)?,
+    };
+    Ok(Finished {
+        summary: Summary::Verify(summary),
+        failure,
+    })
+}
+
+/// The receipt says what was published, where, and how.
+fn with_receipt(
+    args: &VerifyArgs,
+    path: &Path,
+    context: &mut Context,
+) -> Result<(VerifySummary, Option<Failure>), Failure> {
+    let receipt = Receipt::read(path)?;
+    if receipt.status != Status::Complete {
+        let reason = format!(
+            "the load did not complete: its receipt says {:?}",
+            receipt.status
+        )
+        .to_lowercase();
+        return Ok(judged(cannot(reason)));
+    }
+    let options: ResolvedOptions =
+        serde_json::from_value(receipt.plan.clone()).map_err(|error| {
+            Failure::new(
+                Kind::LocalIo,
+                format!("the receipt {} holds no plan", path.display()),
+            )
+            .because(error)
+        })?;
+    let file = source_of(args, &receipt)?;
+    let input = Input::prepare(&file, &csv_of(&options)?)?;
+    let plan = input.plan_with(
+        &options.schema,
+        options.format,
+        &options.key_choice(),
+        &options.group_by,
+    )?;
+    let service = context.connect(Reach {
+        cluster: &args.cluster,
+        registry: None,
+        delivery_timeout: None,
+    })?;
+    let proof = Proof {
+        input: &input,
+        plan: &plan,
+        client: &service.client,
+        topic: &receipt.topic,
+        schema_id: receipt.schema_id,
+        receipt: Some(&receipt),
+    };
+    compare(&proof, context)
+}
+
+/// Without a receipt the flags say how the rows became records, and the whole topic is compared.
+fn with_topic(
+    args: &VerifyArgs,
+    context: &mut Context,
+) -> Result<(VerifySummary, Option<Failure>), Failure> {
+    let (Some(file), Some(topic)) = (&args.file, &args.topic) else {
+        return Err(Failure::new(
+            Kind::Usage,
+            "FILE and --topic, or --receipt, say what is compared",
+        ));
+    };
+    let input = Input::prepare(file, &args.csv)?;
+    let reach = Reach {
+        cluster: &args.cluster,
+        registry: Some(&args.registry),
+        delivery_timeout: None,
+    };
+    let service = context.connect(reach)?;
+    topic::partitions(&service.client, topic)?;
+    let registry = service.registry.as_ref();
+    let schema = ValueSchema::choose(&args.records, topic, registry, || {
+        input.infer(topic, &args.records.group_by, args.records.format)
+    })?;
+    let schema_id = match args.records.format {
+        Format::Avro => Some(schema.find_id(registry.ok_or_else(needs_registry)?)?),
+        Format::Json => None,
+    };
+    let plan = input.plan(&schema.json, &args.records)?;
+    let proof = Proof {
+        input: &input,
+        plan: &plan,
+        client: &service.client,
+        topic,
+        schema_id,
+        receipt: None,
+    };
+    compare(&proof, context)
+}
+
+/// Compares; a difference is a failure beside the summary that names it.
+pub(crate) fn compare(
+    proof: &Proof<'_>,
+    context: &Context,
+) -> Result<(VerifySummary, Option<Failure>), Failure> {
+    if !proof.input.is_file() {
+        let message = format!(
+            "{} can be read only once, so it cannot be compared",
+            proof.input.name()
+        );
+        return Err(Failure::new(Kind::Usage, message));
+    }
+    let partitions = topic::partitions(proof.client, proof.topic)?;
+    if let Some(receipt) = proof
+        .receipt
+        .filter(|receipt| receipt.partitions.len() != partitions.len())
+    {
+        let (then, now) = (receipt.partitions.len(), partitions.len());
+        return Ok(judged(cannot(format!(
+            "{} has {now} partitions now and had {then} when it was loaded",
+            proof.topic
+        ))));
+    }
+    // With a receipt only our own records count, up to the last of them: somebody else's open transaction must not hide them.
+    let isolation = if proof.receipt.is_some() {
+        Isolation::ReadUncommitted
+    } else {
+        Isolation::ReadCommitted
+    };
+    let ranges = ranges(proof, &partitions, isolation)?;
+    let mut reader = TopicReader::open(proof.client, proof.topic, &ranges, isolation)?;
+    let rejects = RejectsOptions {
+        on_bad_row: OnBadRow::Skip,
+        max_rejects: MaxRejects::Unlimited,
+        file: None,
+    };
+    let options = PublishOptions {
+        csv: proof.input.format(),
+        plan: proof.plan,
+        schema_id: proof.schema_id,
+        partitioner: Partitioner::default(),
+        rejects: &rejects,
+        interrupt: context.interrupt.flag(),
+    };
+    let compared = Compared {
+        partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX),
+        producer_ids: proof
+            .receipt
+            .map(|receipt| receipt.producer_ids.as_slice())
+            .filter(|ids| !ids.is_empty()),
+        receipt: proof.receipt,
+    };
+    let mut progress = Progress::new(context.terminal, "verify", proof.input.length());
+    let mut figures = Figures::default();
+    let mut events = |event: Event<'_>| {
+        figures.take(&event);
+        progress.update(&figures);
+    };
+    let report = verify(
+        proof.input,
+        &options,
+        &compared,
+        &mut reader,
+        &SystemClock::new(),
+        &mut events,
+    );
+    progress.finish();
+    if context.interrupt.is_set() {
+        // What was compared until then says nothing about the rest.
+        return Err(context.interrupt.failure());
+    }
+    Ok(judged(report?))
+}
+
+/// Which part of each partition is read: the load's own, or all there is.
+fn ranges(
+    proof: &Proof<'_>,
+    partitions: &[i32],
+    isolation: Isolation,
+) -> Result<Vec<ReadRange>, Failure> {
+    let admin = proof.client.admin();
+    let starts = admin.list_offsets(proof.topic, partitions, OffsetSpec::Earliest, isolation)?;
+    let ends = admin.list_offsets(proof.topic, partitions, OffsetSpec::Latest, isolation)?;
+    let range = |(index, (partition, first)): (usize, &(i32, i64))| {
+        let end = ends.get(index).map_or(*first, |(_, end)| *end);
+        let whole = ReadRange {
+            partition: *partition,
+            start: *first,
+            end,
+        };
+        let Some(receipt) = proof.receipt else {
+            return whole;
+        };
+        let own = receipt
+            .partitions
+            .iter()
+            .find(|own| own.partition == *partition);
+        match own.map(|own| (own.records, own.first_offset, own.last_offset)) {
+            Some((0, ..)) | None => ReadRange {
+                end: *first,
+                ..whole
+            },
+            Some((_, Some(start), Some(last))) => ReadRange {
+                start,
+                end: last + 1,
+                ..whole
+            },
+            // An answer that was lost left the offsets unknown: ours are found by their producer id.
+            Some(_) => whole,
+        }
+    };
+    Ok(starts.iter().enumerate().map(range).collect())
+}
+
+/// The summary of a report, and the failure where it is one.
+fn judged(report: VerifyReport) -> (VerifySummary, Option<Failure>) {
+    let difference = report.first_difference.as_ref().map(ToString::to_string);
+    let failure = match report.status {
+        VerifyStatus::Same => None,
+        VerifyStatus::Differs => {
+            let what = difference.clone().unwrap_or_default();
+            Some(Failure::new(
+                Kind::Differs,
+                format!("the topic differs from the file: {what}"),
+            ))
+        }
+        VerifyStatus::CannotVerify => {
+            let why = report.reason.clone().unwrap_or_default();
+            Some(Failure::new(
+                Kind::Differs,
+                format!("the load cannot be verified: {why}"),
+            ))
+        }
+    };
+    let summary = VerifySummary {
+        status: report.status,
+        exit_code: failure
+            .as_ref()
+            .map_or(0, |failure| failure.kind().exit_code()),
+        records: report.records,
+        rows: report.rows,
+        first_difference: report.first_difference,
+        foreign_records: report.foreign_records,
+        reason: difference.or(report.reason),
+    };
+    (summary, failure)
+}
+
+fn cannot(reason: String) -> VerifyReport {
+    let status = VerifyStatus::CannotVerify;
+    VerifyReport {
+        status,
+        records: 0,
+        rows: 0,
+        first_difference: None,
+        foreign_records: 0,
+        reason: Some(reason),
+    }
+}
+
+/// The file that is compared: the one that was typed, else the receipt's.
+fn source_of(args: &VerifyArgs, receipt: &Receipt) -> Result<PathBuf, Failure> {
+    if let Some(file) = &args.file {
+        return Ok(file.clone());
+    }
+    match receipt.sources.as_slice() {
+        [source] if source.path != "stdin" => Ok(PathBuf::from(&source.path)),
+        [_] => Err(Failure::new(
+            Kind::Usage,
+            "the load read stdin: name a file with the same content to compare with",
+        )),
+        sources => Err(Failure::new(
+            Kind::Usage,
+            format!(
+                "the receipt is of {} inputs; name the file",
+                grouped(sources.len() as u64)
+            ),
+        )),
+    }
+}
+
+/// How the CSV was written, from the receipt's plan.
+fn csv_of(options: &ResolvedOptions) -> Result<CsvArgs, Failure> {
+    let delimiter: Delimiter = options
+        .delimiter
+        .replace('\t', "\\t")
+        .parse()
+        .map_err(|why| {
+            Failure::new(
+                Kind::LocalIo,
+                format!(
+                    "the receipt's delimiter {:?} cannot be: {why}",
+                    options.delimiter
+                ),
+            )
+        })?;
+    Ok(CsvArgs {
+        delimiter,
+        null: options.null.clone(),
+        max_row_size: options.max_row_size,
+    })
+}

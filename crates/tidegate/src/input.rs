@@ -1,0 +1,391 @@
+//! The input of a load: a file that can be read again, or a stream that cannot.
+//!
+//! Opening it reads the header and guesses the number of rows from the first bytes. What was read of a stream for that is kept and
+//! comes first when the load reads it.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tidegate::core::encode::ValueFormat;
+use tidegate::core::infer::{InferOptions, Inferred, infer};
+use tidegate::core::key::KeyChoice;
+use tidegate::core::publish::Source;
+use tidegate::core::read::{CsvFormat, Header, RowReader};
+use tidegate::core::schema::{PlanRequest, RecordPlan};
+
+use crate::args::{CsvArgs, Format, RecordArgs};
+use crate::failure::{Failure, Kind};
+
+/// Beginnings of compressed files, which would otherwise be read as one strange header.
+const COMPRESSED: [(&[u8], &str, &str); 3] = [
+    (b"\x1f\x8b", "gzip", "zcat"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
+    (b"PK\x03\x04", "zip", "unzip -p"),
+];
+
+/// An opened input.
+#[derive(Debug)]
+pub(crate) struct Input {
+    path: PathBuf,
+    format: CsvFormat,
+    header: Header,
+    from: From,
+    rows_guess: Option<u64>,
+}
+
+#[derive(Debug)]
+enum From {
+    /// A regular file and its length.
+    File(u64),
+    /// Standard input, a pipe, a device: read once.
+    Stream(Mutex<Option<Box<dyn ReadDebug>>>),
+}
+
+/// What a stream must be: readable on the load's thread.
+trait ReadDebug: Read + Send {}
+
+impl<T: Read + Send> ReadDebug for T {}
+
+impl std::fmt::Debug for dyn ReadDebug {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stream")
+    }
+}
+
+impl Input {
+    /// Opens `path` (`-` is standard input) and reads its header.
+    pub(crate) fn prepare(path: &Path, csv: &CsvArgs) -> Result<Self, Failure> {
+        Self::open_as(path, csv_format(csv)?)
+    }
+
+    /// As [`open`](Self::open), for a format that is known.
+    pub(crate) fn open_as(path: &Path, format: CsvFormat) -> Result<Self, Failure> {
+        format.check()?;
+        if path == Path::new("-") {
+            return Self::stream(path, format, io::stdin());
+        }
+        let unreadable = |error| {
+            Failure::new(Kind::LocalIo, format!("cannot read {}", path.display())).because(error)
+        };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(Failure::new(
+                Kind::LocalIo,
+                format!("cannot read {}: it is a folder", path.display()),
+            ));
+        }
+        if !metadata.is_file() {
+            return Self::stream(path, format, file);
+        }
+        let mut start = Vec::new();
+        let (header, seen) = read_header(path, &mut file, &format, &mut start)?;
+        let rows_guess = guess_rows(&start, seen, metadata.len());
+        Ok(Self {
+            path: path.to_owned(),
+            format,
+            header,
+            from: From::File(metadata.len()),
+            rows_guess,
+        })
+    }
+
+    fn stream(
+        path: &Path,
+        format: CsvFormat,
+        mut stream: impl Read + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let mut start = Vec::new();
+        let (header, _) = read_header(path, &mut stream, &format, &mut start)?;
+        let whole: Box<dyn ReadDebug> = Box::new(Cursor::new(start).chain(stream));
+        let from = From::Stream(Mutex::new(Some(whole)));
+        Ok(Self {
+            path: path.to_owned(),
+            format,
+            header,
+            from,
+            rows_guess: None,
+        })
+    }
+
+    /// What it is called in messages.
+    pub(crate) fn name(&self) -> String {
+        if self.path == Path::new("-") {
+            "stdin".to_owned()
+        } else {
+            self.path.display().to_string()
+        }
+    }
+
+    /// What it is called in a receipt: the absolute path, so that it is found again from elsewhere.
+    pub(crate) fn identity(&self) -> String {
+        match std::fs::canonicalize(&self.path) {
+            Ok(path) if self.is_file() => path.display().to_string(),
+            _ => self.name(),
+        }
+    }
+
+    /// How it is written.
+    pub(crate) fn format(&self) -> &CsvFormat {
+        &self.format
+    }
+
+    /// Its length in bytes, where that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self.from {
+            From::File(length) => Some(length),
+            From::Stream(_) => None,
+        }
+    }
+
+    /// About how many rows it has, where that can be guessed.
+    pub(crate) fn rows_guess(&self) -> Option<u64> {
+        self.rows_guess
+    }
+
+    /// Whether it can be read again.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.from, From::File(_))
+    }
+
+    /// Infers a schema from the rows.
+    pub(crate) fn infer(
+        &self,
+        record_name: &str,
+        group_by: &[String],
+        format: Format,
+    ) -> Result<Inferred, Failure> {
+        if !self.is_file() {
+            let failure = Failure::new(
+                Kind::Usage,
+                format!(
+                    "no schema: {} can be read only once, so none can be inferred from it",
+                    self.name()
+                ),
+            );
+            return Err(failure.hint(
+                "--schema FILE.avsc names one; `tidegate schema infer` makes one from a file",
+            ));
+        }
+        let unreadable = |error| {
+            Failure::new(Kind::LocalIo, format!("cannot read {}", self.name())).because(error)
+        };
+        let reader = RowReader::open(
+            Source::open(self, 0).map_err(unreadable)?,
+            self.format.clone(),
+        )?;
+        let null_token = self.format.null_token.as_deref();
+        let options = InferOptions {
+            record_name,
+            group_by,
+            null_token,
+            format: value_format(format),
+        };
+        Ok(infer(reader, &options)?)
+    }
+
+    /// Compiles the plan of its records.
+    pub(crate) fn plan(&self, schema: &str, args: &RecordArgs) -> Result<RecordPlan, Failure> {
+        let key = if args.no_key {
+            KeyChoice::None
+        } else if args.key.is_empty() {
+            KeyChoice::Default
+        } else {
+            KeyChoice::Columns(args.key.clone())
+        };
+        self.plan_with(schema, value_format(args.format), &key, &args.group_by)
+    }
+
+    /// As [`plan`](Self::plan), from resolved options.
+    pub(crate) fn plan_with(
+        &self,
+        schema: &str,
+        format: ValueFormat,
+        key: &KeyChoice,
+        group_by: &[String],
+    ) -> Result<RecordPlan, Failure> {
+        let request = PlanRequest {
+            schema,
+            header: &self.header,
+            csv: &self.format,
+            format,
+            key,
+            group_by,
+            map: &[],
+        };
+        Ok(RecordPlan::compile(&request)?)
+    }
+}
+
+impl Source for Input {
+    type Reader = Box<dyn Read + Send>;
+
+    /// Opens a file at `byte`; a stream only once, and at its start.
+    fn open(&self, byte: u64) -> io::Result<Self::Reader> {
+        match &self.from {
+            From::File(_) => {
+                let mut file = File::open(&self.path)?;
+                file.seek(SeekFrom::Start(byte))?;
+                Ok(Box::new(file))
+            }
+            From::Stream(stream) => {
+                let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+                match taken {
+                    Some(stream) if byte == 0 => Ok(Box::new(stream)),
+                    _ => Err(io::Error::new(
+                        io::ErrorKind::Unsupported,
+                        "a stream cannot be read a second time",
+                    )),
+                }
+            }
+        }
+    }
+}
+
+/// The format as the pipeline has it.
+pub(crate) fn value_format(format: Format) -> ValueFormat {
+    match format {
+        Format::Avro => ValueFormat::Avro,
+        Format::Json => ValueFormat::Json,
+    }
+}
+
+fn csv_format(csv: &CsvArgs) -> Result<CsvFormat, Failure> {
+    let max_row_size = usize::try_from(csv.max_row_size).map_err(|_| {
+        Failure::new(
+            Kind::Usage,
+            "--max-row-size is larger than this machine can address",
+        )
+    })?;
+    Ok(CsvFormat {
+        delimiter: csv.delimiter.0,
+        null_token: csv.null.clone(),
+        max_row_size,
+        ..CsvFormat::default()
+    })
+}
+
+/// Reads the header, keeping in `start` everything that was read for it; returns how many of these bytes the header took.
+fn read_header(
+    path: &Path,
+    input: &mut impl Read,
+    format: &CsvFormat,
+    start: &mut Vec<u8>,
+) -> Result<(Header, u64), Failure> {
+    let reader = RowReader::open(Tee { input, copy: start }, format.clone());
+    let read = reader.map(|reader| (reader.header().clone(), reader.position().byte));
+    // Looked at first: what is wrong with the header of a compressed file says nothing to people.
+    for (magic, name, reader) in COMPRESSED {
+        if start.starts_with(magic) {
+            let message = format!("{} is compressed with {name}, not CSV", path.display());
+            let failure = Failure::new(Kind::Input, message);
+            return Err(failure.hint(format!(
+                "{reader} {} | tidegate publish - ...",
+                path.display()
+            )));
+        }
+    }
+    let (header, bytes) = read.map_err(|error| {
+        let failure = Failure::from(error);
+        failure.in_file(&path.display().to_string())
+    })?;
+    Ok((header, bytes))
+}
+
+/// Keeps a copy of what is read through it.
+struct Tee<'a, R> {
+    input: &'a mut R,
+    copy: &'a mut Vec<u8>,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.copy.extend_from_slice(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// How many rows a file has if the rest is like its start.
+fn guess_rows(start: &[u8], header_bytes: u64, length: u64) -> Option<u64> {
+    let header = usize::try_from(header_bytes).ok()?;
+    let sample = start.get(header..).filter(|sample| !sample.is_empty())?;
+    let breaks = |byte: u8| sample.iter().filter(|found| **found == byte).count();
+    let lines = match breaks(b'\n') {
+        0 => breaks(b'\r'),
+        lines => lines,
+    };
+    let unterminated = u64::from(!matches!(sample.last(), Some(b'\n' | b'\r')));
+    let sample_bytes = u64::try_from(sample.len()).ok()?;
+    let rest = length.saturating_sub(header_bytes);
+    let lines = u64::try_from(lines).ok()?;
+    if sample_bytes >= rest {
+        return Some(lines + unterminated);
+    }
+    u64::try_from(u128::from(lines.max(1)) * u128::from(rest) / u128::from(sample_bytes)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::Delimiter;
+
+    fn csv() -> CsvArgs {
+        CsvArgs {
+            delimiter: Delimiter(b','),
+            null: None,
+            max_row_size: 1 << 20,
+        }
+    }
+
+    fn open(content: &[u8]) -> Result<Input, Failure> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        Input::prepare(file.path(), &csv())
+    }
+
+    #[test]
+    fn rows_are_guessed_from_the_start() {
+        assert_eq!(open(b"a,b\n1,2\n3,4\n").unwrap().rows_guess(), Some(2));
+        assert_eq!(open(b"a,b\n1,2\n3,4").unwrap().rows_guess(), Some(2));
+        assert_eq!(open(b"a,b\r1,2\r3,4\r").unwrap().rows_guess(), Some(2));
+        assert_eq!(open(b"a,b\n").unwrap().rows_guess(), None);
+        let many = [b"a\n".as_slice(), &b"12345678\n".repeat(100_000)].concat();
+        let guess = open(&many).unwrap().rows_guess().unwrap();
+        assert!((99_000..=101_000).contains(&guess), "{guess}");
+    }
+
+    #[test]
+    fn what_is_no_csv_is_said_plainly() {
+        let failure = open(b"\x1f\x8b\x08\x00rest").unwrap_err();
+        assert_eq!(failure.kind(), Kind::Input);
+        assert!(failure.to_string().contains("gzip"), "{failure}");
+        assert_eq!(open(b"").unwrap_err().kind(), Kind::Input);
+        let missing = Input::prepare(Path::new("/nowhere/a.csv"), &csv()).unwrap_err();
+        assert_eq!(missing.kind(), Kind::LocalIo);
+        assert!(missing.to_string().contains("/nowhere/a.csv"), "{missing}");
+    }
+
+    #[test]
+    fn a_stream_is_read_once_and_whole() {
+        let input = Input::stream(
+            Path::new("-"),
+            CsvFormat::default(),
+            Cursor::new(b"a\n1\n2\n"),
+        )
+        .unwrap();
+        let mut text = String::new();
+        Source::open(&input, 0)
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "a\n1\n2\n");
+        assert!(Source::open(&input, 0).is_err());
+        assert_eq!(
+            input.infer("r", &[], Format::Json).unwrap_err().kind(),
+            Kind::Usage
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! Which cluster and which registry: those that were named, or the embedded ones in the data directory.
+//!
+//! Whoever holds the data directory serves it on 127.0.0.1 and writes the address into it; whoever finds it held connects there. A holder that
+//! is done while others are connected serves on until they have left, for [`GRACE`] at most.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tidegate::broker::{self, Addresses, Broker, BrokerConfig};
+use tidegate::kafka::{Client, ClientConfig};
+use tidegate::registry::{Auth, Registry, RegistryConfig};
+
+use crate::args::{ClusterArgs, RegistryArgs};
+use crate::failure::{Failure, Kind};
+use crate::signals::Interrupt;
+use crate::terminal::Terminal;
+
+/// How long a holder serves clients that outlast its own work.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long a holder that is done lets its own connections close before it says that others are there.
+const OWN_CONNECTIONS: Duration = Duration::from_millis(300);
+/// Pause between two looks at something that changes within moments.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long a broker named in the data directory may take to answer before its address counts as stale.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the registry may take, its own retries included.
+const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What every command is handed: how to speak, whether to stop, and the embedded broker once this process holds one.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The program's voice.
+    pub(crate) terminal: Terminal,
+    /// The signals.
+    pub(crate) interrupt: Interrupt,
+    holder: Option<Broker>,
+}
+
+/// What a command needs of the outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach<'a> {
+    /// Which cluster.
+    pub(crate) cluster: &'a ClusterArgs,
+    /// Which registry; `None` for a command that needs none.
+    pub(crate) registry: Option<&'a RegistryArgs>,
+    /// How long a load may go without progress; `None` for a command that sends nothing.
+    pub(crate) delivery_timeout: Option<Duration>,
+}
+
+/// A cluster that answers, and the registry that belongs to it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// The cluster.
+    pub(crate) client: Client,
+    /// Its registry, if one was named or it is the embedded one.
+    pub(crate) registry: Option<Registry>,
+    /// Whether it is the embedded broker.
+    pub(crate) embedded: bool,
+}
+
+impl Context {
+    /// A context that holds no broker.
+    pub(crate) fn new(terminal: Terminal, interrupt: Interrupt) -> Self {
+        Self {
+            terminal,
+            interrupt,
+            holder: None,
+        }
+    }
+
+    /// Connects to the cluster that was named, or to the embedded one.
+    pub(crate) fn connect(&mut self, reach: Reach<'_>) -> Result<Service, Failure> {
+        // A registry that cannot be is told before anything is started.
+        let named = match reach.registry {
+            Some(args) => args
+                .registry
+                .as_ref()
+                .map(|url| open_registry(url, args))
+                .transpose()?,
+            None => None,
+        };
+        match &reach.cluster.bootstrap_server {
+            Some(servers) => {
+                let client = Client::connect(client_config(servers, reach)?)?;
+                Ok(Service {
+                    client,
+                    registry: named,
+                    embedded: false,
+                })
+            }
+            None => {
+                let (client, url) = self.connect_embedded(reach)?;
+                let registry = match (named, url, reach.registry) {
+                    (None, Some(url), Some(args)) => Some(open_registry(&url, args)?),
+                    (named, ..) => named,
+                };
+                Ok(Service {
+                    client,
+                    registry,
+                    embedded: true,
+                })
+            }
+        }
+    }
+
+    /// The registry alone: the one that was named, or the embedded one.
+    pub(crate) fn registry(
+        &mut self,
+        cluster: &ClusterArgs,
+        args: &RegistryArgs,
+    ) -> Result<Registry, Failure> {
+        match (&args.registry, &cluster.bootstrap_server) {
+            (Some(url), _) => open_registry(url, args),
+            (None, Some(_)) => Err(needs_registry()),
+            (None, None) => {
+                let reach = Reach {
+                    cluster,
+                    registry: Some(args),
+                    delivery_timeout: None,
+                };
+                self.connect(reach)?.registry.ok_or_else(needs_registry)
+            }
+        }
+    }
+
+    /// Becomes the holder of the data directory, or a guest of the one that is.
+    fn connect_embedded(&mut self, reach: Reach<'_>) -> Result<(Client, Option<String>), Failure> {
+        let deadline = Instant::now() + reach.cluster.connect_timeout.max(GUEST_TIMEOUT);
+        loop {
+            let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let config = BrokerConfig {
+                registry_listen: Some(free_port),
+                ..BrokerConfig::new(&reach.cluster.data_dir)
+            };
+            match Broker::start(config) {
+                Ok(broker) => {
+                    let broker = self.holder.insert(broker);
+                    let client =
+                        Client::connect(client_config(&broker.address().to_string(), reach)?)?;
+                    return Ok((client, broker.registry_url()));
+                }
+                Err(error) if error.kind() == broker::ErrorKind::Locked => {
+                    if let Some(guest) = visit(reach)? {
+                        return Ok(guest);
+                    }
+                    if Instant::now() >= deadline || self.interrupt.is_set() {
+                        return Err(Failure::from(error));
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Ends the embedded broker, if this process holds it, once its other clients have left.
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
+        let Some(broker) = self.holder.take() else {
+            return Ok(());
+        };
+        let settled = Instant::now() + OWN_CONNECTIONS;
+        while broker.connections() > 0 && Instant::now() < settled {
+            std::thread::sleep(PAUSE);
+        }
+        if broker.connections() > 0 && !self.interrupt.is_set() {
+            let seconds = GRACE.as_secs();
+            self.terminal.note(&format!(
+                "other clients use the embedded broker at {}: serving them until they leave, {seconds} s at most",
+                broker.address()
+            ));
+            let deadline = Instant::now() + GRACE;
+            while broker.connections() > 0 && Instant::now() < deadline && !self.interrupt.is_set()
+            {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(broker.stop()?)
+    }
+}
+
+/// Connects to the broker that holds the data directory; `None` while it cannot be reached, for its address may be stale or not written yet.
+fn visit(reach: Reach<'_>) -> Result<Option<(Client, Option<String>)>, Failure> {
+    let Ok(Some(addresses)) = Addresses::read(&reach.cluster.data_dir) else {
+        return Ok(None);
+    };
+    let mut config = client_config(&addresses.kafka.to_string(), reach)?;
+    config.connect_timeout = config.connect_timeout.min(GUEST_TIMEOUT);
+    Ok(Client::connect(config)
+        .ok()
+        .map(|client| (client, addresses.registry)))
+}
+
+fn client_config(servers: &str, reach: Reach<'_>) -> Result<ClientConfig, Failure> {
+    let mut config = ClientConfig::new(servers)?;
+    config.connect_timeout = reach.cluster.connect_timeout;
+    config.request_timeout = reach.cluster.request_timeout;
+    if let Some(timeout) = reach.delivery_timeout {
+        config.delivery_timeout = timeout;
+    }
+    Ok(config)
+}
+
+fn open_registry(url: &str, args: &RegistryArgs) -> Result<Registry, Failure> {
+    let mut config = RegistryConfig::new(url);
+    if let (Some(user), Some(file)) = (&args.registry_user, &args.registry_password_file) {
+        config.auth = Auth::Basic {
+            user: user.clone(),
+            password: secret(file)?,
+        };
+    } else if let Some(file) = &args.registry_token_file {
+        config.auth = Auth::Bearer(secret(file)?);
+    }
+    config.ca_file.clone_from(&args.registry_ca);
+    config.timeout = REGISTRY_TIMEOUT;
+    Ok(Registry::new(config)?)
+}
+
+/// The first line of a file that holds a secret.
+fn secret(file: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::new(Kind::LocalIo, format!("cannot read {}", file.display())).because(error)
+    })?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(Failure::new(
+            Kind::Usage,
+            format!(
+                "{} holds no secret: its first line is empty",
+                file.display()
+            ),
+        )),
+    }
+}
+
+/// Avro was asked for on a cluster without a registry.
+pub(crate) fn needs_registry() -> Failure {
+    Failure::new(
+        Kind::Usage,
+        "Avro needs a Schema Registry, and none was named",
+    )
+    .hint("--registry URL (or SCHEMA_REGISTRY_URL) names it")
+    .hint("--format json does without one")
+}

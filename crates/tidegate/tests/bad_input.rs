@@ -1,0 +1,390 @@
+//! Input, flags and services that are not as they should be: each a clear message, the right exit code, nothing half written.
+
+mod common;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use common::{Folder, count, on, records, tidegate, usage};
+use serde_json::{Value, json};
+use tidegate_testkit::for_each_cluster;
+
+#[test]
+fn a_missing_file_exits_with_11() {
+    let missing = tidegate([
+        "publish",
+        "nowhere.csv",
+        "-t",
+        "t",
+        "-b",
+        "127.0.0.1:1",
+        "--format",
+        "json",
+    ])
+    .run()
+    .expect_code(11);
+    assert!(missing.stderr.contains("nowhere.csv"), "{missing}");
+    let folder = Folder::new();
+    let of_a_folder = tidegate([
+        "publish",
+        &folder.name("."),
+        "-t",
+        "t",
+        "-b",
+        "127.0.0.1:1",
+        "--format",
+        "json",
+    ]);
+    of_a_folder.run().expect_code(11);
+}
+
+#[test]
+fn an_empty_file_exits_with_3_and_a_header_alone_with_0() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let topic = cluster.unique("empty");
+        let empty = folder.file("empty.csv", "");
+        let refused = on(cluster, ["publish", &empty, "-t", &topic, "--create-topic"])
+            .run()
+            .expect_code(3);
+        assert!(
+            refused.stderr.contains("empty.csv") && refused.stderr.contains("empty"),
+            "{refused}"
+        );
+        assert_eq!(
+            count(cluster, &topic),
+            -1,
+            "the topic was created for nothing"
+        );
+        let header = folder.file("header.csv", "a,b\n");
+        let published = on(
+            cluster,
+            [
+                "publish",
+                &header,
+                "-t",
+                &topic,
+                "--create-topic",
+                "-o",
+                "json",
+            ],
+        )
+        .run()
+        .expect_code(0);
+        assert_eq!(published.json()["rows"]["read"], 0);
+        assert!(published.stderr.contains("no rows"), "{published}");
+        assert_eq!(
+            count(cluster, &topic),
+            -1,
+            "the topic was created for nothing"
+        );
+    });
+}
+
+#[test]
+fn a_key_column_that_is_not_there_exits_with_2() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let file = folder.file("usage.csv", usage(1, 1));
+        let topic = cluster.unique("key");
+        for flag in ["--key", "--group-by"] {
+            let refused = on(
+                cluster,
+                [
+                    "publish",
+                    &file,
+                    "-t",
+                    &topic,
+                    "--create-topic",
+                    flag,
+                    "tiemstamp",
+                ],
+            )
+            .run()
+            .expect_code(2);
+            assert!(refused.stderr.contains("tiemstamp"), "{refused}");
+            assert_eq!(count(cluster, &topic), -1);
+        }
+    });
+}
+
+#[test]
+fn fields_and_columns_that_do_not_meet() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let file = folder.file("a.csv", "a,extra\n1,2\n");
+        let topic = cluster.unique("fields");
+        let schema = r#"{"type": "record", "name": "r", "fields": [{"name": "a", "type": "long"}, {"name": "b", "type": "long"}]}"#;
+        let schema = folder.file("b.avsc", schema);
+        let refused = on(
+            cluster,
+            [
+                "publish",
+                &file,
+                "-t",
+                &topic,
+                "--create-topic",
+                "--schema",
+                &schema,
+            ],
+        )
+        .run()
+        .expect_code(6);
+        assert!(refused.stderr.contains('b'), "{refused}");
+        on(cluster, ["schema", "show", "-t", &topic])
+            .run()
+            .expect_code(6);
+        let fitting =
+            r#"{"type": "record", "name": "r", "fields": [{"name": "a", "type": "long"}]}"#;
+        let fitting = folder.file("a.avsc", fitting);
+        let warned = on(
+            cluster,
+            [
+                "publish",
+                &file,
+                "-t",
+                &topic,
+                "--create-topic",
+                "--schema",
+                &fitting,
+            ],
+        )
+        .run()
+        .expect_code(0);
+        assert!(
+            warned.stderr.contains("warning:") && warned.stderr.contains("extra"),
+            "{warned}"
+        );
+    });
+}
+
+#[test]
+fn an_unreachable_broker_exits_with_4_within_15_s_and_is_named() {
+    let folder = Folder::new();
+    let file = folder.file("usage.csv", usage(1, 1));
+    // Nothing listens on port 1, which refuses; a listener that never answers stalls.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().to_string();
+    for address in ["127.0.0.1:1", silent.as_str()] {
+        let refused = tidegate([
+            "publish", &file, "-t", "t", "--format", "json", "-b", address, "-o", "json",
+        ])
+        .timeout(Duration::from_secs(15))
+        .run()
+        .expect_code(4);
+        assert!(refused.stderr.contains(address), "{refused}");
+        let error = &refused.json()["error"];
+        assert_eq!(error["kind"], "unreachable");
+        assert!(!error["hints"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn an_unreachable_registry_exits_with_6() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let file = folder.file("usage.csv", usage(1, 1));
+        let topic = cluster.unique("registry");
+        let arguments = [
+            "publish",
+            &file,
+            "-t",
+            &topic,
+            "--create-topic",
+            "-b",
+            cluster.bootstrap(),
+            "--registry",
+            "http://127.0.0.1:1",
+        ];
+        let refused = tidegate(arguments)
+            .timeout(Duration::from_secs(15))
+            .run()
+            .expect_code(6);
+        assert!(refused.stderr.contains("127.0.0.1:1"), "{refused}");
+        assert_eq!(count(cluster, &topic), -1);
+    });
+}
+
+#[test]
+fn avro_on_a_cluster_without_a_registry_exits_with_2() {
+    let folder = Folder::new();
+    let file = folder.file("usage.csv", usage(1, 1));
+    let refused = tidegate(["publish", &file, "-t", "t", "-b", "127.0.0.1:1"])
+        .run()
+        .expect_code(2);
+    assert!(
+        refused.stderr.contains("--registry") && refused.stderr.contains("--format json"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_bad_row_stops_the_load_and_is_named() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let schema = folder.file(
+            "s.avsc",
+            r#"{"type": "record", "name": "s", "fields": [{"name": "time", "type": "long"}, {"name": "cpu", "type": "double"}]}"#,
+        );
+        let file = folder.file("bad.csv", "time,cpu\n1,0.5\n2,\"1.\n5\"\n3,1.5\n");
+        let topic = cluster.unique("stop");
+        let arguments = [
+            "publish",
+            &file,
+            "-t",
+            &topic,
+            "--create-topic",
+            "--schema",
+            &schema,
+            "-o",
+            "json",
+        ];
+        let stopped = on(cluster, arguments).run().expect_code(3);
+        for part in ["row 2", "line 3", "cpu"] {
+            assert!(
+                stopped.stderr.contains(part),
+                "{part} is missing\n{stopped}"
+            );
+        }
+        let summary = stopped.json();
+        assert_eq!(summary["status"], "failed");
+        assert_eq!(summary["exit_code"], 3);
+        assert_eq!(summary["error"]["kind"], "input");
+    });
+}
+
+#[test]
+fn bad_rows_are_skipped_into_the_rejects_file() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let schema = folder.file(
+            "s.avsc",
+            r#"{"type": "record", "name": "s", "fields": [{"name": "time", "type": "long"}, {"name": "cpu", "type": "double"}]}"#,
+        );
+        let file = folder.file("bad.csv", "time,cpu\n1,0.5\n2,much\n3\n4,1.5\n");
+        let rejects = folder.name("rejects.jsonl");
+        let topic = cluster.unique("skip");
+        let arguments = [
+            "publish",
+            &file,
+            "-t",
+            &topic,
+            "--create-topic",
+            "--schema",
+            &schema,
+            "--rejects",
+            &rejects,
+            "--verify",
+            "-o",
+            "json",
+        ];
+        let summary = on(cluster, arguments).run().expect_code(0).json();
+        assert_eq!(summary["rows"]["read"], 4);
+        assert_eq!(summary["rows"]["accepted"], 2);
+        assert_eq!(summary["rows"]["rejected"], 2);
+        let lines: Vec<Value> = std::fs::read_to_string(&rejects)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            (&lines[0]["row"], &lines[0]["line"], &lines[0]["column"]),
+            (&json!(2), &json!(3), &json!("cpu"))
+        );
+        assert_eq!(lines[0]["raw"], "2,much");
+        assert!(lines[0]["reason"].is_string());
+        assert_eq!(lines[1]["row"], 3);
+        let keys: Vec<Value> = records(cluster, &topic)
+            .iter()
+            .map(|record| record["key"].clone())
+            .collect();
+        assert_eq!(keys, [json!("1"), json!("4")]);
+    });
+}
+
+#[test]
+fn too_many_rejects_stop_the_load() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let schema = folder.file(
+            "s.avsc",
+            r#"{"type": "record", "name": "s", "fields": [{"name": "a", "type": "long"}]}"#,
+        );
+        let file = folder.file("bad.csv", "a\n1\nx\ny\nz\n");
+        let topic = cluster.unique("many");
+        let arguments = [
+            "publish",
+            &file,
+            "-t",
+            &topic,
+            "--create-topic",
+            "--schema",
+            &schema,
+            "--rejects",
+            &folder.name("r"),
+            "--max-rejects",
+            "2",
+        ];
+        on(cluster, arguments).run().expect_code(3);
+    });
+}
+
+#[test]
+fn skipping_needs_a_place() {
+    let refused = tidegate(["publish", "a.csv", "-t", "t", "--on-bad-row", "skip"])
+        .run()
+        .expect_code(2);
+    assert!(refused.stderr.contains("--rejects"), "{refused}");
+}
+
+#[test]
+fn a_rejects_file_that_cannot_be_written_exits_with_11_before_anything_is_sent() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let file = folder.file("usage.csv", usage(1, 1));
+        let topic = cluster.unique("rejects");
+        let nowhere = folder.name("no/such/folder/rejects");
+        let refused = on(
+            cluster,
+            [
+                "publish",
+                &file,
+                "-t",
+                &topic,
+                "--create-topic",
+                "--rejects",
+                &nowhere,
+            ],
+        )
+        .run()
+        .expect_code(11);
+        assert!(refused.stderr.contains("no/such/folder"), "{refused}");
+        assert_ne!(count(cluster, &topic), 1);
+    });
+}
+
+#[test]
+fn a_wrong_topic_name_exits_with_2() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let file = folder.file("usage.csv", usage(1, 1));
+        on(
+            cluster,
+            ["publish", &file, "-t", "no/slash", "--create-topic"],
+        )
+        .run()
+        .expect_code(2);
+    });
+}
+
+#[test]
+fn a_compressed_file_is_recognised() {
+    let folder = Folder::new();
+    let file = folder.file("a.csv.gz", b"\x1f\x8b\x08\x00\x00\x00");
+    let refused = tidegate(["publish", &file, "-t", "t"])
+        .dir(folder.path("."))
+        .run()
+        .expect_code(3);
+    assert!(refused.stderr.contains("zcat"), "{refused}");
+}

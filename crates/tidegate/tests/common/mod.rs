@@ -1,0 +1,105 @@
+//! What the end-to-end tests share: the binary on a cluster, files in a folder of the test's own, records as `consume` prints them.
+
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tidegate_testkit::{Cluster, Tidegate};
+
+/// The binary with a command and its arguments, anywhere.
+pub fn tidegate<const N: usize>(arguments: [&str; N]) -> Tidegate {
+    Tidegate::new(env!("CARGO_BIN_EXE_tidegate")).args(arguments)
+}
+
+/// The binary with a command and its arguments, on a cluster and its registry.
+pub fn on<const N: usize>(cluster: &Cluster, arguments: [&str; N]) -> Tidegate {
+    let command = tidegate(arguments).args(["-b", cluster.bootstrap()]);
+    if arguments[0] == "balance" {
+        command
+    } else {
+        command.args(["--registry", cluster.registry_url()])
+    }
+}
+
+/// A folder with files in it.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file and gives its path as text.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), content).unwrap();
+        self.name(name)
+    }
+
+    /// The path of a file as text.
+    pub fn name(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+}
+
+/// The records of a topic, by partition and offset, as `consume` prints them.
+pub fn records(cluster: &Cluster, topic: &str) -> Vec<Value> {
+    let consumed = on(cluster, ["consume", "-t", topic, "--until-end"])
+        .run()
+        .expect_code(0);
+    let mut records: Vec<Value> = consumed
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    records.sort_by_key(|record| (record["partition"].as_i64(), record["offset"].as_i64()));
+    records
+}
+
+/// How many records a topic has; -1 where there is no such topic.
+pub fn count(cluster: &Cluster, topic: &str) -> i64 {
+    let consumed = on(
+        cluster,
+        ["consume", "-t", topic, "--until-end", "--format", "raw"],
+    )
+    .run();
+    match consumed.code {
+        Some(0) => i64::try_from(consumed.stdout.lines().count()).unwrap(),
+        Some(6) => -1,
+        _ => panic!("{consumed}"),
+    }
+}
+
+/// A small file of the usage shape: `ticks` x `containers` rows.
+pub fn usage(ticks: u32, containers: u32) -> String {
+    let mut text = String::from("timestamp,container_id,machine_id,cpu\n");
+    for tick in 0..ticks {
+        for container in 1..=containers {
+            text.push_str(&format!(
+                "{tick},c_{container},n_{},{}.5\n",
+                container % 3,
+                container
+            ));
+        }
+    }
+    text
+}
+
+/// The file this all began with, where it lies beside the checkout.
+pub fn hots() -> Option<(PathBuf, PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/hots");
+    let (csv, schema) = (
+        folder.join("container_usage.csv"),
+        folder.join("usage.avsc"),
+    );
+    if csv.exists() && schema.exists() {
+        return Some((csv, schema));
+    }
+    eprintln!("skipped: needs {}", csv.display());
+    None
+}

@@ -1,0 +1,47 @@
+//! SIGINT and SIGTERM: a load ends in order, says what was delivered, and exits as a shell expects.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Folder, count, on, usage};
+use rustix::process::Signal;
+use serde_json::json;
+use tidegate_testkit::for_each_cluster;
+use tidegate_testkit::program::wait_until;
+
+/// The load is held by a group that never comes, so it is certain to run when the signal comes.
+#[test]
+fn an_interrupted_load_says_what_was_delivered() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let file = folder.file("usage.csv", usage(100, 1));
+        for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+            let (topic, group) = (cluster.unique("signal"), cluster.unique("group"));
+            let arguments = [
+                "publish",
+                &file,
+                "-t",
+                &topic,
+                "--create-topic",
+                "--hold-group",
+                &group,
+                "--hold-limit",
+                "10",
+                "-o",
+                "json",
+            ];
+            let mut load = on(cluster, arguments).start();
+            wait_until(Duration::from_secs(30), || count(cluster, &topic) == 10).unwrap();
+            load.signal(signal);
+            let finished = load.finish().expect_code(code);
+            assert!(finished.elapsed < Duration::from_secs(60), "{finished}");
+            let summary = finished.json();
+            assert_eq!(
+                (&summary["status"], &summary["records"]["delivered"]),
+                (&json!("interrupted"), &json!(10))
+            );
+            assert_eq!(summary["error"]["kind"], "signal");
+        }
+    });
+}
