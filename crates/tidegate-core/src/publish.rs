@@ -70,7 +70,10 @@ pub struct HoldOn<'a> {
 
 impl std::fmt::Debug for HoldOn<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("HoldOn").field("options", &self.options).finish_non_exhaustive()
+        formatter
+            .debug_struct("HoldOn")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,21 +126,40 @@ pub fn publish<S: Source, P: Produce>(
     let input = source
         .open(position.input.byte)
         .map_err(|error| Error::input("cannot open the input", error))?;
-    let input = Hashed { input, hasher: Rc::clone(&hasher) };
-    let reader = RowReader::resume(input, options.csv.clone(), options.plan.header(), position.input)?;
+    let input = Hashed {
+        input,
+        hasher: Rc::clone(&hasher),
+    };
+    let reader = RowReader::resume(
+        input,
+        options.csv.clone(),
+        options.plan.header(),
+        position.input,
+    )?;
     let mut stream = RecordStream::new(reader, options.plan, options.schema_id)?;
     let mut load = Load::new(position, options, hold, sink, clock, events)?;
 
-    (load.events)(Event::Started { after_row: position.input.row });
+    (load.events)(Event::Started {
+        after_row: position.input.row,
+    });
     let ran = load.run(&mut stream);
     let (status, error) = load.finish(ran, stream.rows_read());
     let rejects = load.rejects.sync();
-    let error = error.or_else(|| rejects.as_ref().err().map(|error| Error::new(error.kind(), error.to_string())));
+    let error = error.or_else(|| {
+        rejects
+            .as_ref()
+            .err()
+            .map(|error| Error::new(error.kind(), error.to_string()))
+    });
     let rejects = load.rejects.position();
     let totals = load.ledger.totals();
     let source = hasher.borrow().digest();
     Ok(Outcome {
-        status: if error.is_some() { Status::Failed } else { status },
+        status: if error.is_some() {
+            Status::Failed
+        } else {
+            status
+        },
         error,
         rows: RowCounts {
             read: stream.rows_read(),
@@ -145,7 +167,10 @@ pub fn publish<S: Source, P: Produce>(
             rejected: rejects.rows,
             failed: totals.failed_rows,
         },
-        records: RecordCounts { delivered: totals.delivered, failed: totals.failed },
+        records: RecordCounts {
+            delivered: totals.delivered,
+            failed: totals.failed,
+        },
         partitions: receipts(&load.ledger),
         source,
         blank_lines: position.blank_lines + stream.blank_lines(),
@@ -213,7 +238,12 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
         events: &'a mut dyn FnMut(Event<'_>),
     ) -> Result<Self> {
         let partitions = sink.partitions();
-        let hold = hold.map(|on| (Hold::new(on.options.limit, partitions, &position.partitions), on));
+        let hold = hold.map(|on| {
+            (
+                Hold::new(on.options.limit, partitions, &position.partitions),
+                on,
+            )
+        });
         Ok(Self {
             ledger: Ledger::new(partitions, &position.partitions)?,
             rejects: Rejects::open(options.rejects, position.rejects)?,
@@ -265,7 +295,9 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
     #[inline]
     fn append(&mut self, record: &EncodedRecord<'_>) -> Result<()> {
         let number = self.ledger.totals().appended;
-        let partition = self.partitioner.partition(record.key, number, self.partitions);
+        let partition = self
+            .partitioner
+            .partition(record.key, number, self.partitions);
         let hash = self.hasher.hash(KeyTerm::of(record.key), record.value, &[]);
         let out = OutRecord {
             partition,
@@ -279,12 +311,12 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
         };
         self.sink.append(out).map_err(sink_failed)?;
         self.ledger.append(partition, hash, record.rows);
-        if number % limits::RECORDS_PER_POLL == 0 {
+        if number.is_multiple_of(limits::RECORDS_PER_POLL) {
             let polled = self.sink.poll(&mut self.settled);
             self.settle()?;
             polled.map_err(sink_failed)?;
         }
-        if number % limits::RECORDS_PER_CLOCK == 0 {
+        if number.is_multiple_of(limits::RECORDS_PER_CLOCK) {
             self.look_at_the_clock();
         }
         Ok(())
@@ -311,7 +343,11 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
         if let Some((records, partition)) = largest.filter(|_| self.partitions > 1)
             && records * parts > of * share
         {
-            (self.events)(Event::Skewed { partition, records, of });
+            (self.events)(Event::Skewed {
+                partition,
+                records,
+                of,
+            });
         }
     }
 
@@ -323,7 +359,10 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
             rejected: self.rejects.rows(),
             appended: totals.appended,
             delivered: totals.delivered,
-            outstanding: self.hold.as_ref().map(|(hold, _)| hold.outstanding(totals.appended)),
+            outstanding: self
+                .hold
+                .as_ref()
+                .map(|(hold, _)| hold.outstanding(totals.appended)),
             elapsed: now.saturating_sub(self.started),
         }));
     }
@@ -332,7 +371,9 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
     fn settle(&mut self) -> Result<()> {
         for settled in self.settled.drain(..) {
             (self.events)(Event::BatchSettled(&settled));
-            if let (Some((hold, _)), Some(base), Ok(())) = (&mut self.hold, settled.base_offset, &settled.outcome) {
+            if let (Some((hold, _)), Some(base), Ok(())) =
+                (&mut self.hold, settled.base_offset, &settled.outcome)
+            {
                 hold.delivered(settled.partition, base, settled.records);
             }
             self.ledger.settle(settled)?;
@@ -340,8 +381,11 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
         match self.ledger.take_failure() {
             None => Ok(()),
             Some(failure) => {
-                let (partition, first, last) = (failure.partition, failure.first_tag, failure.last_tag);
-                let message = format!("partition {partition}: the records of rows {first} to {last} were not delivered");
+                let (partition, first, last) =
+                    (failure.partition, failure.first_tag, failure.last_tag);
+                let message = format!(
+                    "partition {partition}: the records of rows {first} to {last} were not delivered"
+                );
                 Err(Error::sink(message, failure.cause))
             }
         }
@@ -372,7 +416,9 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
             let appended = self.ledger.totals().appended;
             let now = self.clock.monotonic();
             let waited = now.saturating_sub(began);
-            let Some((hold, on)) = &self.hold else { return Ok(true) };
+            let Some((hold, on)) = &self.hold else {
+                return Ok(true);
+            };
             if !hold.is_full(appended) {
                 if told {
                     (self.events)(Event::Resumed { waited });
@@ -386,7 +432,11 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
             if self.interrupt.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            (self.events)(Event::Held { outstanding, limit, waited });
+            (self.events)(Event::Held {
+                outstanding,
+                limit,
+                waited,
+            });
             told = true;
             self.report(now);
             if now.saturating_sub(idle_since) >= limits::IDLE_TICK {
@@ -399,17 +449,25 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
     }
 
     fn ask_group(&mut self, since: Duration) -> Result<()> {
-        let Some((hold, on)) = &mut self.hold else { return Ok(()) };
+        let Some((hold, on)) = &mut self.hold else {
+            return Ok(());
+        };
         match on.committed.committed() {
             Ok(offsets) => {
                 for moved in hold.committed(&offsets) {
                     let (partition, from, to) = (moved.partition, moved.from, moved.to);
-                    (self.events)(Event::GroupMovedBack { partition, from, to });
+                    (self.events)(Event::GroupMovedBack {
+                        partition,
+                        from,
+                        to,
+                    });
                 }
                 Ok(())
             }
             Err(error) if self.clock.monotonic().saturating_sub(since) < limits::GROUP_PATIENCE => {
-                (self.events)(Event::GroupUnanswered { reason: &error.to_string() });
+                (self.events)(Event::GroupUnanswered {
+                    reason: &error.to_string(),
+                });
                 Ok(())
             }
             Err(error) => {
@@ -448,7 +506,11 @@ impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
 
     /// `read = delivered + rejected + failed`; an interrupted or failed load may have read a row that it did not work off.
     fn close(&self, rows_read: u64) -> Result<()> {
-        let worked_off = if self.interrupt.load(Ordering::Relaxed) { self.rows } else { rows_read };
+        let worked_off = if self.interrupt.load(Ordering::Relaxed) {
+            self.rows
+        } else {
+            rows_read
+        };
         self.ledger.close(worked_off, self.rejects.rows())
     }
 
@@ -502,7 +564,11 @@ impl Counter {
     pub fn new(partitions: i32) -> Self {
         let partitions = partitions.max(1);
         let count = partitions.unsigned_abs() as usize;
-        Self { partitions, open: vec![(0, 0, 0); count], next_offsets: vec![0; count] }
+        Self {
+            partitions,
+            open: vec![(0, 0, 0); count],
+            next_offsets: vec![0; count],
+        }
     }
 }
 
@@ -537,7 +603,14 @@ impl Produce for Counter {
             let (records, first_tag, last_tag) = std::mem::take(open);
             if records > 0 {
                 let base_offset = Some(*next);
-                settled.push(Settled { partition, records, base_offset, first_tag, last_tag, outcome: Ok(()) });
+                settled.push(Settled {
+                    partition,
+                    records,
+                    base_offset,
+                    first_tag,
+                    last_tag,
+                    outcome: Ok(()),
+                });
                 *next += i64::from(records);
             }
         }

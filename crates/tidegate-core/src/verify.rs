@@ -81,7 +81,9 @@ impl std::fmt::Display for Difference {
         match self.what {
             DifferenceKind::Missing => formatter.write_str(": the record is missing")?,
             DifferenceKind::Extra => formatter.write_str(": the input has no such record")?,
-            DifferenceKind::Duplicate => formatter.write_str(": the record before it stands here once more")?,
+            DifferenceKind::Duplicate => {
+                formatter.write_str(": the record before it stands here once more")?;
+            }
             DifferenceKind::Key => formatter.write_str(": another key")?,
             DifferenceKind::Value => match &self.column {
                 Some(column) => write!(formatter, ", column {column}: another value")?,
@@ -141,24 +143,45 @@ pub fn verify<S: Source, C: Consume>(
 ) -> Result<VerifyReport> {
     if let Some(reason) = gone(compared, topic)? {
         let status = VerifyStatus::CannotVerify;
-        let report = VerifyReport { status, records: 0, rows: 0, first_difference: None, foreign_records: 0, reason: Some(reason) };
+        let report = VerifyReport {
+            status,
+            records: 0,
+            rows: 0,
+            first_difference: None,
+            foreign_records: 0,
+            reason: Some(reason),
+        };
         return Ok(report);
     }
     let framed = options.schema_id.is_some();
     let mut sink = Comparison::new(topic, compared, options.plan, framed);
-    let outcome = publish(source, &LoadPosition::start(), options, None, &mut sink, clock, events)?;
+    let outcome = publish(
+        source,
+        &LoadPosition::start(),
+        options,
+        None,
+        &mut sink,
+        clock,
+        events,
+    )?;
     let difference = match sink.difference.take() {
         Some(difference) => Some(difference),
         None => {
             let outcome = checked(&outcome, compared)?;
             match sink.extra()? {
                 Some(extra) => Some(extra),
-                None => compared.receipt.and_then(|receipt| against_receipt(outcome, receipt)),
+                None => compared
+                    .receipt
+                    .and_then(|receipt| against_receipt(outcome, receipt)),
             }
         }
     };
     Ok(VerifyReport {
-        status: if difference.is_some() { VerifyStatus::Differs } else { VerifyStatus::Same },
+        status: if difference.is_some() {
+            VerifyStatus::Differs
+        } else {
+            VerifyStatus::Same
+        },
         records: outcome.records.delivered,
         rows: outcome.rows.accepted - outcome.rows.failed,
         first_difference: difference,
@@ -169,14 +192,18 @@ pub fn verify<S: Source, C: Consume>(
 
 /// Why the records cannot all be there any more.
 fn gone<C: Consume>(compared: &Compared<'_>, topic: &mut C) -> Result<Option<String>> {
-    let Some(receipt) = compared.receipt else { return Ok(None) };
+    let Some(receipt) = compared.receipt else {
+        return Ok(None);
+    };
     for partition in &receipt.partitions {
         let start = topic.log_start(partition.partition).map_err(unreadable)?;
         if let (Some(first), Some(start)) = (partition.first_offset, start)
             && start > first
         {
             let number = partition.partition;
-            let reason = format!("partition {number} begins at offset {start}, the load at {first}: records were deleted");
+            let reason = format!(
+                "partition {number} begins at offset {start}, the load at {first}: records were deleted"
+            );
             return Ok(Some(reason));
         }
     }
@@ -196,7 +223,10 @@ fn checked<'a>(outcome: &'a Outcome, compared: &Compared<'_>) -> Result<&'a Outc
         && outcome.status == Status::Complete
         && !source.matches(&outcome.source)
     {
-        let message = format!("{} is not the input that was loaded: its content has changed", source.path);
+        let message = format!(
+            "{} is not the input that was loaded: its content has changed",
+            source.path
+        );
         return Err(Error::new(ErrorKind::InputChanged, message));
     }
     Ok(outcome)
@@ -215,25 +245,41 @@ fn against_receipt(outcome: &Outcome, receipt: &Receipt) -> Option<Difference> {
     };
     if outcome.rows.rejected != receipt.rows.rejected {
         let (expected, found) = (receipt.rows.rejected, outcome.rows.rejected);
-        return Some(say(-1, format!("{expected} rows rejected"), format!("{found}")));
+        return Some(say(
+            -1,
+            format!("{expected} rows rejected"),
+            format!("{found}"),
+        ));
     }
     for (found, expected) in outcome.partitions.iter().zip(&receipt.partitions) {
         if found.records != expected.records {
             let number = found.partition;
-            return Some(say(number, format!("{} records", expected.records), format!("{}", found.records)));
+            return Some(say(
+                number,
+                format!("{} records", expected.records),
+                format!("{}", found.records),
+            ));
         }
         if let (Some(found_digest), Some(expected_digest)) = (found.digest, expected.digest)
             && found_digest != expected_digest
         {
             let number = found.partition;
-            return Some(say(number, format!("digest {expected_digest:?}"), format!("{found_digest:?}")));
+            return Some(say(
+                number,
+                format!("digest {expected_digest:?}"),
+                format!("{found_digest:?}"),
+            ));
         }
     }
     None
 }
 
 fn unreadable(error: SinkError) -> Error {
-    Error::new(ErrorKind::Consume, format!("the topic cannot be read back: {error}")).with_source(error)
+    Error::new(
+        ErrorKind::Consume,
+        format!("the topic cannot be read back: {error}"),
+    )
+    .with_source(error)
 }
 
 /// A sink that compares instead of sending.
@@ -277,14 +323,22 @@ impl<'a, C: Consume> Comparison<'a, C> {
     fn extra(&mut self) -> Result<Option<Difference>> {
         for partition in 0..Produce::partitions(self) {
             while let Some(found) = self.topic.next(partition).map_err(unreadable)? {
-                if self.producer_ids.is_some_and(|ids| !ids.contains(&found.producer_id)) {
+                if self
+                    .producer_ids
+                    .is_some_and(|ids| !ids.contains(&found.producer_id))
+                {
                     self.foreign_records += 1;
                     continue;
                 }
                 let seen = &self.partitions[partition.unsigned_abs() as usize];
-                let again = found.value == Some(&seen.last_value[..]) && found.key == seen.last_key.as_deref();
+                let again = found.value == Some(&seen.last_value[..])
+                    && found.key == seen.last_key.as_deref();
                 return Ok(Some(Difference {
-                    what: if again { DifferenceKind::Duplicate } else { DifferenceKind::Extra },
+                    what: if again {
+                        DifferenceKind::Duplicate
+                    } else {
+                        DifferenceKind::Extra
+                    },
                     partition,
                     offset: Some(found.offset),
                     line: None,
@@ -316,33 +370,50 @@ impl<'a, C: Consume> Comparison<'a, C> {
                 self.difference = Some(place(DifferenceKind::Missing, None));
                 break;
             };
-            if self.producer_ids.is_some_and(|ids| !ids.contains(&found.producer_id)) {
+            if self
+                .producer_ids
+                .is_some_and(|ids| !ids.contains(&found.producer_id))
+            {
                 self.foreign_records += 1;
                 continue;
             }
-            let (same_key, same_value) = (found.key == expected.key, found.value == Some(expected.value));
+            let (same_key, same_value) = (
+                found.key == expected.key,
+                found.value == Some(expected.value),
+            );
             if same_key && same_value {
                 seen.take(expected, found.offset);
                 return Ok(());
             }
-            let again = found.value == Some(&seen.last_value[..]) && found.key == seen.last_key.as_deref();
+            let again =
+                found.value == Some(&seen.last_value[..]) && found.key == seen.last_key.as_deref();
             let mut difference = place(DifferenceKind::Value, Some(found.offset));
             if again && !seen.last_value.is_empty() {
                 difference.what = DifferenceKind::Duplicate;
             } else if !same_key {
                 difference.what = DifferenceKind::Key;
-                (difference.expected, difference.found) = (Some(quote(expected.key)), Some(quote(found.key)));
+                (difference.expected, difference.found) =
+                    (Some(quote(expected.key)), Some(quote(found.key)));
             } else {
-                let field = first_difference(self.plan, self.framed, expected.value, found.value.unwrap_or_default());
+                let field = first_difference(
+                    self.plan,
+                    self.framed,
+                    expected.value,
+                    found.value.unwrap_or_default(),
+                );
                 if let Some(field) = field {
                     difference.column = Some(field.column.unwrap_or(field.field));
-                    (difference.expected, difference.found) = (Some(field.expected), Some(field.found));
+                    (difference.expected, difference.found) =
+                        (Some(field.expected), Some(field.found));
                 }
             }
             self.difference = Some(difference);
             break;
         }
-        Err(Box::new(Error::new(ErrorKind::Consume, "the topic differs from the input")))
+        Err(Box::new(Error::new(
+            ErrorKind::Consume,
+            "the topic differs from the input",
+        )))
     }
 }
 
@@ -407,7 +478,9 @@ impl<C: Consume> Produce for Comparison<'_, C> {
 
 /// Bytes as a person can read them, cut where they get long.
 fn quote(bytes: Option<&[u8]>) -> String {
-    let Some(bytes) = bytes else { return "null".to_owned() };
+    let Some(bytes) = bytes else {
+        return "null".to_owned();
+    };
     let shown = &bytes[..bytes.len().min(DIFFERENCE_BYTES)];
     let more = if shown.len() < bytes.len() { "..." } else { "" };
     format!("\"{}\"{more}", shown.escape_ascii())

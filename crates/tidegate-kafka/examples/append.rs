@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut settled = Vec::new();
     let mut key = *b"0000000000";
     for number in 0..records {
-        for (place, digit) in key.iter_mut().rev().zip(0..) {
+        for (place, digit) in (0..).zip(key.iter_mut().rev()) {
             *digit = b'0' + u8::try_from(number / 10_u64.pow(place) % 10)?;
         }
         let value = *b"\x00\x00\x00\x00\x01 thirty-four bytes of a value";

@@ -1,4 +1,9 @@
 //! The embedded broker: one holder of a data directory, others as its guests, and `tidegate broker`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may panic, and says what it skips"
+)]
 
 mod common;
 

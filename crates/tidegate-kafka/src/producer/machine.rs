@@ -362,7 +362,7 @@ impl Machine {
             }
             Event::Renewed(identity) => self.renewed(identity),
             Event::RenewalFailed(why) => {
-                self.fail(ErrorKind::Unreachable, None, None, why, actions)
+                self.fail(ErrorKind::Unreachable, None, None, why, actions);
             }
             Event::Tick => {}
         }
@@ -637,7 +637,7 @@ impl Machine {
                     return self.fail(ErrorKind::TopicMissing, None, Some(*slot), why, actions);
                 }
                 Leader::Refused(code) if retry::is_retriable(code) => {
-                    self.last_trouble = retry::code_name(code)
+                    self.last_trouble = retry::code_name(code);
                 }
                 Leader::Refused(code) => {
                     return self.stop(*slot, code, "metadata was refused", actions);

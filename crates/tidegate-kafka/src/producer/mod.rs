@@ -252,13 +252,13 @@ impl Producer {
         let len = record.key.map_or(0, <[u8]>::len)
             + record.value.map_or(0, <[u8]>::len)
             + RECORD_OVERHEAD;
-        if let Some(open) = &mut self.open[slot] {
-            if open.builder.body_len() + len <= self.batch_size {
-                open.builder
-                    .append(record.timestamp, record.key, record.value, record.headers);
-                open.last_tag = record.tag;
-                return Ok(());
-            }
+        if let Some(open) = &mut self.open[slot]
+            && open.builder.body_len() + len <= self.batch_size
+        {
+            open.builder
+                .append(record.timestamp, record.key, record.value, record.headers);
+            open.last_tag = record.tag;
+            return Ok(());
         }
         self.append_to_new_batch(slot, record)
     }

@@ -113,7 +113,7 @@ impl Runner {
         };
         let driver = spawn("tidegate-producer", move || driver.run(&inbox))?;
         let compressor = spawn("tidegate-compress", move || {
-            compress(codec, &jobs, &signals, &shared)
+            compress(codec, &jobs, &signals, &shared);
         })?;
         Ok(Self {
             driver: Some(driver),

@@ -9,6 +9,7 @@
 //! Not promised by the protocol, and so not asked for here: a broker that forgets a producer while a batch of it is in doubt may append it
 //! twice; acknowledged records that the cluster itself loses (an unclean election) are lost, and the producer only notices when it goes on.
 #![expect(clippy::print_stderr, reason = "a failing schedule tells its story")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod model;
 mod random;

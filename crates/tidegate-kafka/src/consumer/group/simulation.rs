@@ -72,7 +72,7 @@ struct Coordinator {
     ids: u64,
     committed: BTreeMap<i32, i64>,
     /// What is in the log: the state when a generation last became stable.
-    stored: Option<Box<Coordinator>>,
+    stored: Option<Box<Self>>,
 }
 
 type Answers = Vec<(Route, Event)>;
@@ -352,7 +352,7 @@ impl Coordinator {
         let mut answers = Vec::new();
         match self.state {
             State::Preparing { until } if now >= until => {
-                answers.extend(self.complete_join(now, true))
+                answers.extend(self.complete_join(now, true));
             }
             State::Completing { until } if now >= until => {
                 self.members
