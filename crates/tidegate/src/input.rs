@@ -57,11 +57,7 @@ impl std::fmt::Debug for dyn ReadDebug {
 impl Input {
     /// Opens `path` (`-` is standard input) and reads its header.
     pub(crate) fn prepare(path: &Path, csv: &CsvArgs) -> Result<Self, Failure> {
-        Self::open_as(path, csv_format(csv)?)
-    }
-
-    /// As [`open`](Self::open), for a format that is known.
-    pub(crate) fn open_as(path: &Path, format: CsvFormat) -> Result<Self, Failure> {
+        let format = csv_format(csv)?;
         format.check()?;
         if path == Path::new("-") {
             return Self::stream(path, format, io::stdin());

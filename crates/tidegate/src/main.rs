@@ -90,7 +90,7 @@ fn print(text: &str, terminal: Terminal) {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            terminal.warn(&format!("cannot write the summary to stdout: {error}"))
+            terminal.warn(&format!("cannot write the summary to stdout: {error}"));
         }
         _ => {}
     }

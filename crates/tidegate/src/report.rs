@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use tidegate::core::balance::{BalanceStatus, PartitionBalance};
 use tidegate::core::receipt::{PartitionReceipt, RecordCounts, RowCounts};
-use tidegate::core::verify::VerifyStatus;
 use tidegate::core::verify::{Difference, VerifyStatus};
 
 use crate::args::OutputForm;

@@ -15,8 +15,6 @@ use crate::failure::Failure;
 use crate::report::Finished;
 use crate::service::Context;
 
-pub(crate) use publish::compression;
-
 /// Runs what was typed.
 pub(crate) fn run(command: &Command, context: &mut Context) -> Result<Finished, Failure> {
     match command {

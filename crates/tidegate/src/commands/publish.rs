@@ -16,15 +16,17 @@ use tidegate::core::publish::{Counter, HoldOn, Outcome, PublishOptions, publish}
 use tidegate::core::receipt::{RECEIPT_VERSION, Receipt, RejectsReceipt, SourceIdentity, Status};
 use tidegate::core::rejects::{MaxRejects, OnBadRow, RejectsOptions};
 use tidegate::kafka::producer::ProducerConfig;
-use tidegate_wire::Compression;
 
-use crate::args::{Codec, PublishArgs, RejectArgs};
+use crate::args::{PublishArgs, RejectArgs};
+use crate::commands;
 use crate::commands::balance::{self, Wait};
 use crate::commands::verify::{self, Proof};
 use crate::failure::{Failure, Kind};
 use crate::plan::Load;
 use crate::progress::{Figures, Progress};
-use crate::report::{Finished, LoadStatus, PublishSummary, RunFigures, Summary};
+use crate::report::{
+    BalanceSummary, Finished, LoadStatus, PublishSummary, RunFigures, Summary, VerifySummary,
+};
 use crate::service::Context;
 use crate::values;
 
@@ -87,7 +89,7 @@ fn send(
     let schema_id = load.commit()?;
     let client = &load.service.client;
     let config = ProducerConfig {
-        compression: compression(args.delivery.compression),
+        compression: commands::compression(args.delivery.compression),
         ..ProducerConfig::default()
     };
     let mut sink = TopicSink::open(client, config, &args.topic)?;
@@ -135,7 +137,7 @@ fn run_load<P: Produce>(
                 context.terminal.note(&format!(
                     "rejected row {} (line {}): {}",
                     row.row, row.line, row.reason
-                ))
+                ));
             });
         }
         figures.take(&event);
@@ -189,7 +191,7 @@ fn warning_of(event: &Event<'_>) -> Option<String> {
     }
 }
 
-/// Writes the receipt, verifies and waits as asked, and sums up.
+/// Sums up, after the receipt is written and what else was asked for is done.
 fn finish(
     args: &PublishArgs,
     load: &Load<'_>,
@@ -210,55 +212,35 @@ fn finish(
         // The row that stopped the load, or the record that was held, is not worked off.
         outcome.rows.read = outcome.rows.accepted + outcome.rows.rejected;
     }
-    let mut failure = match outcome.error.take() {
+    let ended = match outcome.error.take() {
         Some(error) => Some(of_load(error, load)),
         None if outcome.status == Status::Interrupted => Some(context.interrupt.failure()),
         None => None,
     };
     let nothing_sent = args.proof.dry_run || load.is_empty();
     let receipt = receipt(args, load, &outcome, schema_id)?;
-    if let Some(path) = &args.proof.receipt {
-        receipt.write(path)?;
+    let mut after = Aftermath::default();
+    after.note(
+        args.proof
+            .receipt
+            .as_deref()
+            .map_or(Ok(()), |path| Ok(receipt.write(path)?)),
+    );
+    if ended.is_none() && !nothing_sent {
+        after.prove(args, load, context, &receipt);
     }
-    let complete = failure.is_none() && !nothing_sent;
-    let mut verified = None;
-    if args.proof.verify && complete {
-        let proof = Proof {
-            input: &load.input,
-            plan: &load.records,
-            client: &load.service.client,
-            topic: &args.topic,
-            schema_id,
-            receipt: Some(&receipt),
-        };
-        let (summary, differs) = verify::compare(&proof, context)?;
-        (verified, failure) = (Some(summary), differs);
-    }
-    let mut waited = None;
-    if let Some(group) = args.consumers.wait_group.as_deref().filter(|_| complete) {
-        let wait = Wait {
-            group,
-            topic: &args.topic,
-            targets: receipt.targets()?,
-            timeout: args.consumers.wait_timeout,
-            watch: false,
-        };
-        let (summary, behind) = balance::wait_for(context, &load.service.client, wait)?;
-        (waited, failure) = (Some(summary), failure.or(behind));
-    }
-    let status = match outcome.status {
-        Status::Complete if args.proof.dry_run => LoadStatus::Planned,
-        Status::Complete => LoadStatus::Complete,
-        Status::Interrupted => LoadStatus::Interrupted,
-        Status::Failed => LoadStatus::Failed,
-    };
     let delivered = outcome.records.delivered;
     if nothing_sent {
         outcome.records.delivered = 0;
         outcome.partitions.clear();
     }
     let summary = PublishSummary {
-        status,
+        status: match outcome.status {
+            Status::Complete if args.proof.dry_run => LoadStatus::Planned,
+            Status::Complete => LoadStatus::Complete,
+            Status::Interrupted => LoadStatus::Interrupted,
+            Status::Failed => LoadStatus::Failed,
+        },
         topic: args.topic.clone(),
         source: load.input.name(),
         rows: outcome.rows,
@@ -268,13 +250,73 @@ fn finish(
         resumed_at_row: None,
         this_run: RunFigures::new(outcome.rows.read, delivered, outcome.seconds),
         warnings,
-        wait: waited,
-        verify: verified,
+        wait: after.wait,
+        verify: after.verify,
     };
     Ok(Finished {
         summary: Summary::Publish(Box::new(summary)),
-        failure,
+        failure: ended.or(after.failure),
     })
+}
+
+/// What was asked for beyond the load. Whatever fails here, the load's own summary is still told; the first failure gives the exit code.
+#[derive(Default)]
+struct Aftermath {
+    wait: Option<BalanceSummary>,
+    verify: Option<VerifySummary>,
+    failure: Option<Failure>,
+}
+
+impl Aftermath {
+    /// Verifies and waits as asked.
+    fn prove(&mut self, args: &PublishArgs, load: &Load<'_>, context: &Context, receipt: &Receipt) {
+        if args.proof.verify {
+            let proof = Proof {
+                input: &load.input,
+                plan: &load.records,
+                client: &load.service.client,
+                topic: &args.topic,
+                schema_id: receipt.schema_id,
+                receipt: Some(receipt),
+            };
+            self.verify = self.keep(verify::compare(&proof, context));
+        }
+        if let Some(group) = &args.consumers.wait_group {
+            let waited = receipt
+                .targets()
+                .map_err(Failure::from)
+                .and_then(|targets| {
+                    let wait = Wait {
+                        group,
+                        topic: &args.topic,
+                        targets,
+                        timeout: args.consumers.wait_timeout,
+                        watch: false,
+                    };
+                    balance::wait_for(context, &load.service.client, wait)
+                });
+            self.wait = self.keep(waited);
+        }
+    }
+
+    fn keep<T>(&mut self, done: Result<(T, Option<Failure>), Failure>) -> Option<T> {
+        match done {
+            Ok((summary, failure)) => {
+                self.note(failure.map_or(Ok(()), Err));
+                Some(summary)
+            }
+            Err(failure) => {
+                self.note(Err(failure));
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, done: Result<(), Failure>) {
+        if let Err(failure) = done {
+            self.failure.get_or_insert(failure);
+        }
+    }
 }
 
 /// The failure of a load, with the file and how to go on.
@@ -409,16 +451,5 @@ fn rejects_options(args: &RejectArgs) -> RejectsOptions {
         on_bad_row,
         max_rejects,
         file: args.rejects.clone(),
-    }
-}
-
-/// The codec as the client has it.
-pub(crate) fn compression(codec: Codec) -> Compression {
-    match codec {
-        Codec::Lz4 => Compression::Lz4,
-        Codec::Zstd => Compression::Zstd,
-        Codec::Gzip => Compression::Gzip,
-        Codec::Snappy => Compression::Snappy,
-        Codec::None => Compression::None,
     }
 }

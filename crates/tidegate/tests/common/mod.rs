@@ -1,20 +1,44 @@
 //! What the end-to-end tests share: the binary on a cluster, files in a folder of the test's own, records as `consume` prints them.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests, which fail by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tidegate_testkit::{Cluster, Tidegate};
+use tidegate_testkit::{Cluster, Finished, Tidegate};
+
+/// Says which exit code must come.
+pub(crate) trait Exits {
+    /// Runs to the end; panics with all output when the exit code is another one.
+    #[track_caller]
+    fn exits(self, code: i32) -> Finished;
+}
+
+impl Exits for Tidegate {
+    fn exits(self, code: i32) -> Finished {
+        self.run().expect_code(code)
+    }
+}
+
+impl Exits for Finished {
+    fn exits(self, code: i32) -> Finished {
+        self.expect_code(code)
+    }
+}
 
 /// The binary with a command and its arguments, anywhere.
-pub fn tidegate<const N: usize>(arguments: [&str; N]) -> Tidegate {
+pub(crate) fn tidegate<const N: usize>(arguments: [&str; N]) -> Tidegate {
     Tidegate::new(env!("CARGO_BIN_EXE_tidegate")).args(arguments)
 }
 
 /// The binary with a command and its arguments, on a cluster and its registry.
-pub fn on<const N: usize>(cluster: &Cluster, arguments: [&str; N]) -> Tidegate {
+pub(crate) fn on<const N: usize>(cluster: &Cluster, arguments: [&str; N]) -> Tidegate {
     let command = tidegate(arguments).args(["-b", cluster.bootstrap()]);
     if arguments[0] == "balance" {
         command
@@ -24,34 +48,32 @@ pub fn on<const N: usize>(cluster: &Cluster, arguments: [&str; N]) -> Tidegate {
 }
 
 /// A folder with files in it.
-pub struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Writes a file and gives its path as text.
-    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         std::fs::write(self.path(name), content).unwrap();
         self.name(name)
     }
 
     /// The path of a file as text.
-    pub fn name(&self, name: &str) -> String {
+    pub(crate) fn name(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 }
 
 /// The records of a topic, by partition and offset, as `consume` prints them.
-pub fn records(cluster: &Cluster, topic: &str) -> Vec<Value> {
-    let consumed = on(cluster, ["consume", "-t", topic, "--until-end"])
-        .run()
-        .expect_code(0);
+pub(crate) fn records(cluster: &Cluster, topic: &str) -> Vec<Value> {
+    let consumed = on(cluster, ["consume", "-t", topic, "--until-end"]).exits(0);
     let mut records: Vec<Value> = consumed
         .stdout
         .lines()
@@ -62,7 +84,7 @@ pub fn records(cluster: &Cluster, topic: &str) -> Vec<Value> {
 }
 
 /// How many records a topic has; -1 where there is no such topic.
-pub fn count(cluster: &Cluster, topic: &str) -> i64 {
+pub(crate) fn count(cluster: &Cluster, topic: &str) -> i64 {
     let consumed = on(
         cluster,
         ["consume", "-t", topic, "--until-end", "--format", "raw"],
@@ -76,7 +98,7 @@ pub fn count(cluster: &Cluster, topic: &str) -> i64 {
 }
 
 /// A small file of the usage shape: `ticks` x `containers` rows.
-pub fn usage(ticks: u32, containers: u32) -> String {
+pub(crate) fn usage(ticks: u32, containers: u32) -> String {
     let mut text = String::from("timestamp,container_id,machine_id,cpu\n");
     for tick in 0..ticks {
         for container in 1..=containers {
@@ -91,7 +113,7 @@ pub fn usage(ticks: u32, containers: u32) -> String {
 }
 
 /// The file this all began with, where it lies beside the checkout.
-pub fn hots() -> Option<(PathBuf, PathBuf)> {
+pub(crate) fn hots() -> Option<(PathBuf, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/hots");
     let (csv, schema) = (
         folder.join("container_usage.csv"),
