@@ -127,7 +127,7 @@ fn encode_only(setup: &Setup) -> f64 {
 #[ignore = "prints a measurement; run it alone, with --release"]
 fn nanoseconds_per_row() {
     let show = |what: &str, time: f64| {
-        println!("{what:<34} {time:6.1} ns/row  {:5.1} M rows/s", 1e3 / time)
+        println!("{what:<34} {time:6.1} ns/row  {:5.1} M rows/s", 1e3 / time);
     };
     let plain = input("");
     let quoted = input("\"");
