@@ -66,7 +66,7 @@ fn it_starts_and_ends_where_it_is_told() {
     for_each_cluster(|cluster| {
         let topic = topic_of(cluster, 10);
         let count = |arguments: &[&str]| {
-            let consumed = on(cluster, ["consume", "-t", &topic, "--format", "raw"])
+            let consumed = on(cluster, ["consume", "-t", &topic, "--format", "value"])
                 .args(arguments)
                 .exits(0);
             consumed.stdout.lines().count()

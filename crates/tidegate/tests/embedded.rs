@@ -146,7 +146,7 @@ fn many_at_once_share_one_holder() {
     assert!(started.elapsed() < Duration::from_secs(60));
     for number in 0..4 {
         let topic = format!("usage-{number}");
-        let consumed = tidegate(["consume", "-t", &topic, "--until-end", "--format", "raw"])
+        let consumed = tidegate(["consume", "-t", &topic, "--until-end", "--format", "value"])
             .dir(folder.path("."))
             .exits(0);
         assert!(consumed.stdout.lines().count() == 5_000, "{topic}");

@@ -87,7 +87,7 @@ pub(crate) fn records(cluster: &Cluster, topic: &str) -> Vec<Value> {
 pub(crate) fn count(cluster: &Cluster, topic: &str) -> i64 {
     let consumed = on(
         cluster,
-        ["consume", "-t", topic, "--until-end", "--format", "raw"],
+        ["consume", "-t", topic, "--until-end", "--format", "value"],
     )
     .run();
     match consumed.code {
