@@ -22,9 +22,11 @@ pub(crate) fn encode_row(
             Op::Constant(bytes) => out.extend_from_slice(bytes),
             Op::Cell(cell) => {
                 let text = row.field(cell.column);
-                encode_cell(cell, nulls, text, out).map_err(|problem| CellError {
-                    column: cell.column,
-                    problem,
+                encode_cell(cell, nulls, text, row.is_ascii(), out).map_err(|problem| {
+                    CellError {
+                        column: cell.column,
+                        problem,
+                    }
                 })?;
             }
         }
@@ -36,6 +38,7 @@ fn encode_cell(
     cell: &Cell,
     nulls: Nulls<'_>,
     text: &[u8],
+    ascii: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), Problem> {
     if cell.union.is_some() && nulls.is_null(cell, text) {
@@ -51,10 +54,12 @@ fn encode_cell(
             let value = scalar::double(text)?;
             put_float(out, value, value.is_finite())?;
         }
-        Kind::String => put_string(
-            out,
-            str::from_utf8(text).map_err(|_| Problem::NotWrittenAsOne)?,
-        ),
+        Kind::String => {
+            if !ascii && str::from_utf8(text).is_err() {
+                return Err(Problem::NotWrittenAsOne);
+            }
+            put_string(out, text);
+        }
         Kind::Bytes => put_base64(out, text),
         Kind::Int => put_integer(out, i64::from(scalar::int(text)?)),
         Kind::Float => {
@@ -114,10 +119,9 @@ fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// Appends a JSON string.
-pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
+/// Appends a JSON string of a text known to be UTF-8.
+pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    let bytes = text.as_bytes();
     let mut written = 0;
     for (at, byte) in bytes.iter().enumerate() {
         if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
@@ -158,7 +162,7 @@ mod tests {
         #[test]
         fn any_text_comes_back(text: String) {
             let mut out = Vec::new();
-            put_string(&mut out, &text);
+            put_string(&mut out, text.as_bytes());
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
 

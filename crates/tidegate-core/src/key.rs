@@ -90,7 +90,7 @@ impl KeyPlan {
                     let text = row.field(column);
                     any |= !stands_for_null(text);
                     buffer.push(if buffer.is_empty() { b'[' } else { b',' });
-                    json::put_string(buffer, &String::from_utf8_lossy(text));
+                    json::put_string(buffer, text);
                 }
                 buffer.push(b']');
                 any.then_some(buffer)

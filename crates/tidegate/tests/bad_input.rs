@@ -10,7 +10,7 @@ mod common;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use common::{Folder, count, on, records, tidegate, usage};
+use common::{Exits, Folder, count, on, records, tidegate, usage};
 use serde_json::{Value, json};
 use tidegate_testkit::for_each_cluster;
 
@@ -26,8 +26,7 @@ fn a_missing_file_exits_with_11() {
         "--format",
         "json",
     ])
-    .run()
-    .expect_code(11);
+    .exits(11);
     assert!(missing.stderr.contains("nowhere.csv"), "{missing}");
     let folder = Folder::new();
     let of_a_folder = tidegate([
@@ -40,7 +39,7 @@ fn a_missing_file_exits_with_11() {
         "--format",
         "json",
     ]);
-    of_a_folder.run().expect_code(11);
+    of_a_folder.exits(11);
 }
 
 #[test]
@@ -49,9 +48,7 @@ fn an_empty_file_exits_with_3_and_a_header_alone_with_0() {
         let folder = Folder::new();
         let topic = cluster.unique("empty");
         let empty = folder.file("empty.csv", "");
-        let refused = on(cluster, ["publish", &empty, "-t", &topic, "--create-topic"])
-            .run()
-            .expect_code(3);
+        let refused = on(cluster, ["publish", &empty, "-t", &topic, "--create-topic"]).exits(3);
         assert!(
             refused.stderr.contains("empty.csv") && refused.stderr.contains("empty"),
             "{refused}"
@@ -74,8 +71,7 @@ fn an_empty_file_exits_with_3_and_a_header_alone_with_0() {
                 "json",
             ],
         )
-        .run()
-        .expect_code(0);
+        .exits(0);
         assert_eq!(published.json()["rows"]["read"], 0);
         assert!(published.stderr.contains("no rows"), "{published}");
         assert_eq!(
@@ -105,8 +101,7 @@ fn a_key_column_that_is_not_there_exits_with_2() {
                     "tiemstamp",
                 ],
             )
-            .run()
-            .expect_code(2);
+            .exits(2);
             assert!(refused.stderr.contains("tiemstamp"), "{refused}");
             assert_eq!(count(cluster, &topic), -1);
         }
@@ -133,12 +128,9 @@ fn fields_and_columns_that_do_not_meet() {
                 &schema,
             ],
         )
-        .run()
-        .expect_code(6);
+        .exits(6);
         assert!(refused.stderr.contains('b'), "{refused}");
-        on(cluster, ["schema", "show", "-t", &topic])
-            .run()
-            .expect_code(6);
+        on(cluster, ["schema", "show", "-t", &topic]).exits(6);
         let fitting =
             r#"{"type": "record", "name": "r", "fields": [{"name": "a", "type": "long"}]}"#;
         let fitting = folder.file("a.avsc", fitting);
@@ -154,8 +146,7 @@ fn fields_and_columns_that_do_not_meet() {
                 &fitting,
             ],
         )
-        .run()
-        .expect_code(0);
+        .exits(0);
         assert!(
             warned.stderr.contains("warning:") && warned.stderr.contains("extra"),
             "{warned}"
@@ -175,8 +166,7 @@ fn an_unreachable_broker_exits_with_4_within_15_s_and_is_named() {
             "publish", &file, "-t", "t", "--format", "json", "-b", address, "-o", "json",
         ])
         .timeout(Duration::from_secs(15))
-        .run()
-        .expect_code(4);
+        .exits(4);
         assert!(refused.stderr.contains(address), "{refused}");
         let error = &refused.json()["error"];
         assert_eq!(error["kind"], "unreachable");
@@ -203,8 +193,7 @@ fn an_unreachable_registry_exits_with_6() {
         ];
         let refused = tidegate(arguments)
             .timeout(Duration::from_secs(15))
-            .run()
-            .expect_code(6);
+            .exits(6);
         assert!(refused.stderr.contains("127.0.0.1:1"), "{refused}");
         assert_eq!(count(cluster, &topic), -1);
     });
@@ -214,9 +203,7 @@ fn an_unreachable_registry_exits_with_6() {
 fn avro_on_a_cluster_without_a_registry_exits_with_2() {
     let folder = Folder::new();
     let file = folder.file("usage.csv", usage(1, 1));
-    let refused = tidegate(["publish", &file, "-t", "t", "-b", "127.0.0.1:1"])
-        .run()
-        .expect_code(2);
+    let refused = tidegate(["publish", &file, "-t", "t", "-b", "127.0.0.1:1"]).exits(2);
     assert!(
         refused.stderr.contains("--registry") && refused.stderr.contains("--format json"),
         "{refused}"
@@ -244,7 +231,7 @@ fn a_bad_row_stops_the_load_and_is_named() {
             "-o",
             "json",
         ];
-        let stopped = on(cluster, arguments).run().expect_code(3);
+        let stopped = on(cluster, arguments).exits(3);
         for part in ["row 2", "line 3", "cpu"] {
             assert!(
                 stopped.stderr.contains(part),
@@ -283,7 +270,7 @@ fn bad_rows_are_skipped_into_the_rejects_file() {
             "-o",
             "json",
         ];
-        let summary = on(cluster, arguments).run().expect_code(0).json();
+        let summary = on(cluster, arguments).exits(0).json();
         assert_eq!(summary["rows"]["read"], 4);
         assert_eq!(summary["rows"]["accepted"], 2);
         assert_eq!(summary["rows"]["rejected"], 2);
@@ -331,15 +318,13 @@ fn too_many_rejects_stop_the_load() {
             "--max-rejects",
             "2",
         ];
-        on(cluster, arguments).run().expect_code(3);
+        on(cluster, arguments).exits(3);
     });
 }
 
 #[test]
 fn skipping_needs_a_place() {
-    let refused = tidegate(["publish", "a.csv", "-t", "t", "--on-bad-row", "skip"])
-        .run()
-        .expect_code(2);
+    let refused = tidegate(["publish", "a.csv", "-t", "t", "--on-bad-row", "skip"]).exits(2);
     assert!(refused.stderr.contains("--rejects"), "{refused}");
 }
 
@@ -362,8 +347,7 @@ fn a_rejects_file_that_cannot_be_written_exits_with_11_before_anything_is_sent()
                 &nowhere,
             ],
         )
-        .run()
-        .expect_code(11);
+        .exits(11);
         assert!(refused.stderr.contains("no/such/folder"), "{refused}");
         assert_ne!(count(cluster, &topic), 1);
     });
@@ -378,8 +362,7 @@ fn a_wrong_topic_name_exits_with_2() {
             cluster,
             ["publish", &file, "-t", "no/slash", "--create-topic"],
         )
-        .run()
-        .expect_code(2);
+        .exits(2);
     });
 }
 
@@ -389,7 +372,6 @@ fn a_compressed_file_is_recognised() {
     let file = folder.file("a.csv.gz", b"\x1f\x8b\x08\x00\x00\x00");
     let refused = tidegate(["publish", &file, "-t", "t"])
         .dir(folder.path("."))
-        .run()
-        .expect_code(3);
+        .exits(3);
     assert!(refused.stderr.contains("zcat"), "{refused}");
 }

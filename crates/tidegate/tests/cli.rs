@@ -5,7 +5,11 @@
     reason = "a test may panic, and says what it skips"
 )]
 
+mod common;
+
 use std::path::Path;
+
+use common::Exits;
 
 use tidegate_testkit::Tidegate;
 
@@ -37,12 +41,7 @@ fn the_page_is_what_the_help_texts_say() {
          Made from `tidegate --help`; `TIDEGATE_BLESS=1 cargo test -p tidegate --test cli` writes it anew.\n",
     );
     for command in COMMANDS {
-        let help = tidegate()
-            .args(command)
-            .arg("--help")
-            .run()
-            .expect_code(0)
-            .stdout;
+        let help = tidegate().args(command).arg("--help").exits(0).stdout;
         let name = [&["tidegate"], command].concat().join(" ");
         let help: String = help
             .lines()
@@ -72,7 +71,7 @@ fn what_cannot_be_parsed_exits_with_2() {
         &["publish", "a.csv", "-t", "t", "--no-such-flag"],
         &["nothing"],
     ] {
-        let finished = tidegate().args(wrong).run().expect_code(2);
+        let finished = tidegate().args(wrong).exits(2);
         assert!(finished.stdout.is_empty(), "{finished}");
         assert!(finished.stderr.contains("error:"), "{finished}");
     }
@@ -82,8 +81,7 @@ fn what_cannot_be_parsed_exits_with_2() {
 fn programs_get_json_even_for_what_cannot_be_parsed() {
     let finished = tidegate()
         .args(["publish", "-o", "json", "--no-such-flag"])
-        .run()
-        .expect_code(2);
+        .exits(2);
     let json = finished.json();
     assert_eq!(json["exit_code"], 2);
     assert_eq!(json["error"]["kind"], "usage");
@@ -102,8 +100,7 @@ fn help_shows_no_value_of_the_environment() {
         .args(["publish", "--help"])
         .env("SCHEMA_REGISTRY_URL", "http://user:hunter2@registry")
         .env("KAFKA_BOOTSTRAP_SERVERS", "secret-host:9092")
-        .run()
-        .expect_code(0);
+        .exits(0);
     assert!(
         !help.stdout.contains("hunter2") && !help.stdout.contains("secret-host"),
         "{help}"

@@ -10,7 +10,7 @@ mod common;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use common::{Folder, on, usage};
+use common::{Exits, Folder, on, usage};
 use serde_json::{Value, json};
 use tidegate_testkit::{Cluster, for_each_cluster};
 
@@ -18,9 +18,7 @@ fn topic_of(cluster: &Cluster, rows: u32) -> String {
     let folder = Folder::new();
     let file = folder.file("usage.csv", usage(rows, 1));
     let topic = cluster.unique("consume");
-    on(cluster, ["publish", &file, "-t", &topic, "--create-topic"])
-        .run()
-        .expect_code(0);
+    on(cluster, ["publish", &file, "-t", &topic, "--create-topic"]).exits(0);
     topic
 }
 
@@ -33,8 +31,7 @@ fn each_format_prints_each_record() {
                 cluster,
                 ["consume", "-t", &topic, "--until-end", "--format", format],
             )
-            .run()
-            .expect_code(0);
+            .exits(0);
             consumed
                 .stdout
                 .lines()
@@ -74,10 +71,9 @@ fn it_starts_and_ends_where_it_is_told() {
     for_each_cluster(|cluster| {
         let topic = topic_of(cluster, 10);
         let count = |arguments: &[&str]| {
-            let consumed = on(cluster, ["consume", "-t", &topic, "--format", "raw"])
+            let consumed = on(cluster, ["consume", "-t", &topic, "--format", "value"])
                 .args(arguments)
-                .run()
-                .expect_code(0);
+                .exits(0);
             consumed.stdout.lines().count()
         };
         assert_eq!(count(&["--until-end"]), 10);
@@ -93,8 +89,7 @@ fn it_starts_and_ends_where_it_is_told() {
             cluster,
             ["consume", "-t", &cluster.unique("missing"), "--until-end"],
         )
-        .run()
-        .expect_code(6);
+        .exits(6);
     });
 }
 
@@ -106,8 +101,7 @@ fn a_group_goes_on_where_it_has_committed() {
         let offsets = |arguments: &[&str]| {
             let consumed = on(cluster, ["consume", "-t", &topic, "-g", &group])
                 .args(arguments)
-                .run()
-                .expect_code(0);
+                .exits(0);
             let lines = consumed.stdout.lines();
             lines
                 .map(|line| {
@@ -124,8 +118,7 @@ fn a_group_goes_on_where_it_has_committed() {
             cluster,
             ["consume", "-t", &topic, "-g", &group, "--from", "3"],
         )
-        .run()
-        .expect_code(2);
+        .exits(2);
     });
 }
 
@@ -136,9 +129,7 @@ fn a_closed_stdout_ends_it_without_committing_what_was_not_written() {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(60_000, 1));
         let (topic, group) = (cluster.unique("closed"), cluster.unique("group"));
-        on(cluster, ["publish", &file, "-t", &topic, "--create-topic"])
-            .run()
-            .expect_code(0);
+        on(cluster, ["publish", &file, "-t", &topic, "--create-topic"]).exits(0);
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args([
                 "consume",
@@ -172,8 +163,7 @@ fn a_closed_stdout_ends_it_without_committing_what_was_not_written() {
                 "json",
             ],
         )
-        .run()
-        .expect_code(8)
+        .exits(8)
         .json();
         assert!(
             behind["partitions"][0]["behind"].as_u64().unwrap() > 0,

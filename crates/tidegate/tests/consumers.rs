@@ -9,7 +9,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Folder, on, usage};
+use common::{Exits, Folder, on, usage};
 use serde_json::{Value, json};
 use tidegate_testkit::{Cluster, for_each_cluster};
 
@@ -28,7 +28,7 @@ fn published(cluster: &Cluster, folder: &Folder, topic: &str) -> String {
         "--receipt",
         &receipt,
     ];
-    on(cluster, arguments).run().expect_code(0);
+    on(cluster, arguments).exits(0);
     receipt
 }
 
@@ -55,7 +55,7 @@ fn balance_is_done_only_when_everything_is_committed() {
             )
             .run()
         };
-        let before = balance("300ms").expect_code(8).json();
+        let before = balance("300ms").exits(8).json();
         assert_eq!(
             (&before["status"], &before["exit_code"], &before["group"]),
             (&json!("behind"), &json!(8), &json!(group))
@@ -67,9 +67,8 @@ fn balance_is_done_only_when_everything_is_committed() {
             cluster,
             ["consume", "-t", &topic, "-g", &group, "--max", "11"],
         )
-        .run()
-        .expect_code(0);
-        let behind = balance("300ms").expect_code(8).json();
+        .exits(0);
+        let behind = balance("300ms").exits(8).json();
         assert_eq!(
             (
                 &behind["partitions"][0]["committed"],
@@ -81,9 +80,8 @@ fn balance_is_done_only_when_everything_is_committed() {
             cluster,
             ["consume", "-t", &topic, "-g", &group, "--max", "1"],
         )
-        .run()
-        .expect_code(0);
-        let after = balance("10s").expect_code(0).json();
+        .exits(0);
+        let after = balance("10s").exits(0).json();
         assert_eq!(
             (&after["status"], &after["partitions"][0]["behind"]),
             (&json!("balanced"), &json!(0))
@@ -101,8 +99,7 @@ fn a_group_that_is_behind_is_shown_as_a_table() {
             cluster,
             ["balance", "-g", &group, "-t", &topic, "--timeout", "0s"],
         )
-        .run()
-        .expect_code(8);
+        .exits(8);
         assert!(
             behind.stdout.contains("partition") && behind.stdout.contains("committed"),
             "{behind}"
@@ -113,11 +110,8 @@ fn a_group_that_is_behind_is_shown_as_a_table() {
             cluster,
             ["consume", "-t", &topic, "-g", &group, "--until-end"],
         )
-        .run()
-        .expect_code(0);
-        let done = on(cluster, ["balance", "-g", &group, "-t", &topic])
-            .run()
-            .expect_code(0);
+        .exits(0);
+        let done = on(cluster, ["balance", "-g", &group, "-t", &topic]).exits(0);
         assert!(done.stdout.contains("has committed everything"), "{done}");
     });
 }
@@ -148,13 +142,13 @@ fn a_load_waits_for_its_group() {
             "-o",
             "json",
         ];
-        let summary = on(cluster, arguments).run().expect_code(0).json();
+        let summary = on(cluster, arguments).exits(0).json();
         assert_eq!(
             (&summary["status"], &summary["wait"]["status"]),
             (&json!("complete"), &json!("balanced"))
         );
         assert_eq!(summary["wait"]["partitions"][0]["committed"], 24);
-        let consumed = consumer.finish().expect_code(0);
+        let consumed = consumer.finish().exits(0);
         assert_eq!(consumed.stdout.lines().count(), 24);
     });
 }
@@ -178,7 +172,7 @@ fn a_load_whose_group_does_not_come_exits_with_8_and_says_that_it_is_complete() 
             "-o",
             "json",
         ];
-        let summary = on(cluster, arguments).run().expect_code(8).json();
+        let summary = on(cluster, arguments).exits(8).json();
         assert_eq!(
             (&summary["status"], &summary["exit_code"]),
             (&json!("complete"), &json!(8))
@@ -212,8 +206,7 @@ fn a_held_load_never_runs_ahead_of_its_group() {
             ],
         )
         .args(["--hold-timeout", "500ms", "-o", "json"])
-        .run()
-        .expect_code(8);
+        .exits(8);
         let summary = held.json();
         assert_eq!(summary["status"], "failed");
         assert_eq!(
@@ -239,11 +232,10 @@ fn a_held_load_never_runs_ahead_of_its_group() {
         ];
         let summary = on(cluster, arguments)
             .timeout(Duration::from_secs(60))
-            .run()
-            .expect_code(0)
+            .exits(0)
             .json();
         assert_eq!(summary["records"]["delivered"], 200);
-        assert_eq!(consumer.finish().expect_code(0).stdout.lines().count(), 220);
+        assert_eq!(consumer.finish().exits(0).stdout.lines().count(), 220);
     });
 }
 
@@ -264,8 +256,7 @@ fn a_receipt_goes_round() {
             (&json!(topic), &json!(120), &json!(12))
         );
         let verified = on(cluster, ["verify", "--receipt", &receipt, "-o", "json"])
-            .run()
-            .expect_code(0)
+            .exits(0)
             .json();
         assert_eq!(
             (&verified["status"], &verified["records"], &verified["rows"]),
@@ -276,8 +267,7 @@ fn a_receipt_goes_round() {
             cluster,
             ["verify", "--receipt", &folder.name("broken.json")],
         )
-        .run()
-        .expect_code(11);
+        .exits(11);
         on(
             cluster,
             [
@@ -288,7 +278,6 @@ fn a_receipt_goes_round() {
                 &folder.name("missing.json"),
             ],
         )
-        .run()
-        .expect_code(11);
+        .exits(11);
     });
 }

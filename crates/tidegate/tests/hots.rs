@@ -5,11 +5,13 @@
     reason = "a test may panic, and says what it skips"
 )]
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which fail by panicking")]
+
 mod common;
 
 use std::collections::BTreeSet;
 
-use common::{hots, on, records};
+use common::{Exits, hots, on, records};
 use serde_json::{Value, json};
 use tidegate_testkit::for_each_cluster;
 
@@ -32,7 +34,7 @@ fn ungrouped_it_is_120_records_keyed_by_their_timestamp() {
                 "-o",
                 "json",
             ];
-            let summary = on(cluster, arguments).run().expect_code(0).json();
+            let summary = on(cluster, arguments).exits(0).json();
             assert_eq!(
                 (&summary["rows"]["read"], &summary["records"]["delivered"]),
                 (&json!(120), &json!(120))
@@ -75,7 +77,7 @@ fn grouped_it_is_one_record_per_tick_with_ten_containers() {
                 "-o",
                 "json",
             ];
-            let summary = on(cluster, arguments).run().expect_code(0).json();
+            let summary = on(cluster, arguments).exits(0).json();
             assert_eq!(
                 (&summary["rows"]["read"], &summary["records"]["delivered"]),
                 (&json!(120), &json!(12))

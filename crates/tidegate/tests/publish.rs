@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Folder, count, on, records, tidegate, usage};
+use common::{Exits, Folder, count, on, records, tidegate, usage};
 use serde_json::{Value, json};
 use tidegate_testkit::for_each_cluster;
 
@@ -29,8 +29,7 @@ fn rows_become_records_keyed_by_their_timestamp() {
                 "json",
             ],
         )
-        .run()
-        .expect_code(0);
+        .exits(0);
         let summary = published.json();
         assert_eq!(summary["command"], "publish");
         assert_eq!(summary["status"], "complete");
@@ -73,8 +72,7 @@ fn partitions_in_the_summary_are_those_of_the_topic() {
                 "json",
             ],
         )
-        .run()
-        .expect_code(0);
+        .exits(0);
         let summary = published.json();
         let partitions = summary["partitions"].as_array().unwrap();
         let total: u64 = partitions
@@ -124,7 +122,7 @@ fn each_compression_arrives() {
                 codec,
                 "--verify",
             ];
-            on(cluster, arguments).run().expect_code(0);
+            on(cluster, arguments).exits(0);
             assert_eq!(count(cluster, &topic), 500, "{codec}");
         }
     });
@@ -143,8 +141,7 @@ fn a_plan_line_and_a_summary_are_told() {
         "timestamp",
     ])
     .dir(folder.path("."))
-    .run()
-    .expect_code(0);
+    .exits(0);
     for part in [
         "usage.csv",
         "about 6 rows",
@@ -166,8 +163,7 @@ fn a_plan_line_and_a_summary_are_told() {
     assert!(published.stdout.contains("3 delivered"), "{published}");
     let quiet = tidegate(["publish", "usage.csv", "-t", "quiet", "-q"])
         .dir(folder.path("."))
-        .run()
-        .expect_code(0);
+        .exits(0);
     assert_eq!(
         (quiet.stdout.as_str(), quiet.stderr.as_str()),
         ("", ""),
@@ -191,10 +187,7 @@ fn the_first_command_needs_nothing() {
         "-o",
         "json",
     ];
-    let published = tidegate(arguments)
-        .dir(folder.path("."))
-        .run()
-        .expect_code(0);
+    let published = tidegate(arguments).dir(folder.path(".")).exits(0);
     let summary = published.json();
     assert_eq!(
         (&summary["rows"]["read"], &summary["records"]["delivered"]),
@@ -203,17 +196,13 @@ fn the_first_command_needs_nothing() {
     assert_eq!(summary["verify"]["status"], "same");
     let consumed = tidegate(["consume", "-t", "usage", "--until-end"])
         .dir(folder.path("."))
-        .run()
-        .expect_code(0);
+        .exits(0);
     assert_eq!(
         consumed.stdout.lines().count(),
         24,
         "what was published is there in the next process\n{consumed}"
     );
-    let again = tidegate(arguments)
-        .dir(folder.path("."))
-        .run()
-        .expect_code(0);
+    let again = tidegate(arguments).dir(folder.path(".")).exits(0);
     assert_eq!(again.json()["partitions"][0]["first_offset"], 24);
 }
 
@@ -236,14 +225,10 @@ fn the_examples_schema_fits_the_examples_rows() {
         &schema,
         "--verify",
     ];
-    tidegate(arguments)
-        .dir(folder.path("."))
-        .run()
-        .expect_code(0);
+    tidegate(arguments).dir(folder.path(".")).exits(0);
     let shown = tidegate(["schema", "show", "-t", "usage"])
         .dir(folder.path("."))
-        .run()
-        .expect_code(0);
+        .exits(0);
     assert!(shown.stdout.contains("ContainerUsage"), "{shown}");
 }
 
@@ -266,15 +251,13 @@ fn json_needs_no_registry() {
             "-o",
             "json",
         ])
-        .run()
-        .expect_code(0);
+        .exits(0);
         assert_eq!(published.json()["schema_id"], Value::Null);
         let consumed = on(
             cluster,
             ["consume", "-t", &topic, "--until-end", "--format", "raw"],
         )
-        .run()
-        .expect_code(0);
+        .exits(0);
         let value: Value = serde_json::from_str(consumed.stdout.lines().next().unwrap()).unwrap();
         assert_eq!(
             value,
@@ -293,16 +276,13 @@ fn the_subjects_latest_schema_is_used() {
             r#"{"type": "record", "name": "wide", "fields": [
                 {"name": "a", "type": "double"}, {"name": "b", "type": ["null", "string"], "default": null}]}"#,
         );
-        on(cluster, ["schema", "register", &schema, "-t", &topic])
-            .run()
-            .expect_code(0);
+        on(cluster, ["schema", "register", &schema, "-t", &topic]).exits(0);
         let file = folder.file("a.csv", "a\n1\n2\n");
         let published = on(
             cluster,
             ["publish", &file, "-t", &topic, "--create-topic", "--verify"],
         )
-        .run()
-        .expect_code(0);
+        .exits(0);
         assert!(
             published.stderr.contains("version 1 of the registry"),
             "{published}"
@@ -326,8 +306,7 @@ fn keys_are_chosen() {
             let topic = cluster.unique("keys");
             on(cluster, ["publish", &file, "-t", &topic, "--create-topic"])
                 .args(flags)
-                .run()
-                .expect_code(0);
+                .exits(0);
             assert_eq!(records(cluster, &topic)[0]["key"], expected, "{flags:?}");
         }
     });
@@ -354,12 +333,11 @@ fn stdin_is_read_with_a_schema() {
                 &schema,
             ],
         );
-        publish.input("a\n1\n2\n").run().expect_code(0);
+        publish.input("a\n1\n2\n").exits(0);
         assert_eq!(count(cluster, &topic), 2);
         let guess = on(cluster, ["publish", "-", "-t", &cluster.unique("stdin")])
             .input("a\n1\n")
-            .run()
-            .expect_code(2);
+            .exits(2);
         assert!(guess.stderr.contains("--schema"), "{guess}");
     });
 }
@@ -383,16 +361,13 @@ fn a_dry_run_changes_nothing() {
                 "json",
             ],
         )
-        .run()
-        .expect_code(0);
+        .exits(0);
         let summary = planned.json();
         assert_eq!(summary["status"], "planned");
         assert_eq!(summary["rows"]["read"], 6);
         assert_eq!(summary["records"]["delivered"], 0);
         assert_eq!(count(cluster, &topic), -1, "the topic was created");
-        on(cluster, ["schema", "show", "-t", &topic])
-            .run()
-            .expect_code(6);
+        on(cluster, ["schema", "show", "-t", &topic]).exits(6);
     });
 }
 
@@ -417,13 +392,13 @@ fn an_existing_topic_must_have_the_partitions_that_are_asked_for() {
             )
             .run()
         };
-        publish("2").expect_code(0);
-        let refused = publish("3").expect_code(6);
+        publish("2").exits(0);
+        let refused = publish("3").exits(6);
         assert!(
             refused.stderr.contains("has 2 partitions, not 3"),
             "{refused}"
         );
-        publish("2").expect_code(0);
+        publish("2").exits(0);
     });
 }
 
@@ -433,16 +408,12 @@ fn a_topic_is_created_on_a_cluster_only_when_asked() {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(1, 1));
         let topic = cluster.unique("missing");
-        let refused = on(cluster, ["publish", &file, "-t", &topic])
-            .run()
-            .expect_code(6);
+        let refused = on(cluster, ["publish", &file, "-t", &topic]).exits(6);
         assert!(
             refused.stderr.contains(&topic) && refused.stderr.contains("--create-topic"),
             "{refused}"
         );
         assert_eq!(count(cluster, &topic), -1);
-        on(cluster, ["schema", "show", "-t", &topic])
-            .run()
-            .expect_code(6);
+        on(cluster, ["schema", "show", "-t", &topic]).exits(6);
     });
 }

@@ -9,7 +9,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Folder, count, on, usage};
+use common::{Exits, Folder, count, on, usage};
 use rustix::process::Signal;
 use serde_json::json;
 use tidegate_testkit::for_each_cluster;
@@ -39,7 +39,7 @@ fn an_interrupted_load_says_what_was_delivered() {
             let mut load = on(cluster, arguments).start();
             wait_until(Duration::from_secs(30), || count(cluster, &topic) == 10).unwrap();
             load.signal(signal);
-            let finished = load.finish().expect_code(code);
+            let finished = load.finish().exits(code);
             assert!(finished.elapsed < Duration::from_secs(60), "{finished}");
             let summary = finished.json();
             assert_eq!(

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Folder, on, usage};
+use common::{Exits, Folder, on, usage};
 use serde_json::{Value, json};
 use tidegate_testkit::{Cluster, for_each_cluster};
 
@@ -24,8 +24,7 @@ fn publish(cluster: &Cluster, file: &str, topic: &str, receipt: &str) {
             receipt,
         ],
     )
-    .run()
-    .expect_code(0);
+    .exits(0);
 }
 
 #[test]
@@ -35,15 +34,11 @@ fn a_changed_cell_is_named_by_line_and_column() {
         let file = folder.file("usage.csv", usage(5, 2));
         let (topic, receipt) = (cluster.unique("cell"), folder.name("receipt.json"));
         publish(cluster, &file, &topic, &receipt);
-        on(cluster, ["verify", &file, "-t", &topic])
-            .run()
-            .expect_code(0);
+        on(cluster, ["verify", &file, "-t", &topic]).exits(0);
         // Line 8 is the row of tick 3, container 1.
         let tampered = usage(5, 2).replace("3,c_1,n_1,1.5", "3,c_1,n_1,9.5");
         std::fs::write(&file, tampered).unwrap();
-        let differs = on(cluster, ["verify", &file, "-t", &topic, "-o", "json"])
-            .run()
-            .expect_code(9);
+        let differs = on(cluster, ["verify", &file, "-t", &topic, "-o", "json"]).exits(9);
         let json = differs.json();
         assert_eq!(
             (&json["status"], &json["exit_code"]),
@@ -75,9 +70,7 @@ fn a_missing_and_a_surplus_row_are_found() {
             usage(5, 2).replace("2,c_2,n_2,2.5\n", ""),
         ] {
             std::fs::write(&file, wrong).unwrap();
-            let differs = on(cluster, ["verify", &file, "-t", &topic, "-o", "json"])
-                .run()
-                .expect_code(9);
+            let differs = on(cluster, ["verify", &file, "-t", &topic, "-o", "json"]).exits(9);
             assert_eq!(differs.json()["status"], "differs", "{differs}");
         }
     });
@@ -97,8 +90,7 @@ fn a_receipt_knows_its_own_records_among_others() {
         publish(cluster, &second, &topic, &receipts[1]);
         for (receipt, records) in receipts.iter().zip([3, 4]) {
             let same = on(cluster, ["verify", "--receipt", receipt, "-o", "json"])
-                .run()
-                .expect_code(0)
+                .exits(0)
                 .json();
             assert_eq!(
                 (&same["status"], &same["records"]),
@@ -119,12 +111,8 @@ fn verify_needs_the_topic_and_the_file() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(1, 1));
-        on(cluster, ["verify", &file, "-t", &cluster.unique("missing")])
-            .run()
-            .expect_code(6);
-        on(cluster, ["verify", &folder.name("missing.csv"), "-t", "t"])
-            .run()
-            .expect_code(11);
+        on(cluster, ["verify", &file, "-t", &cluster.unique("missing")]).exits(6);
+        on(cluster, ["verify", &folder.name("missing.csv"), "-t", "t"]).exits(11);
         let (topic, receipt) = (cluster.unique("gone"), folder.name("receipt.json"));
         publish(cluster, &file, &topic, &receipt);
         std::fs::write(

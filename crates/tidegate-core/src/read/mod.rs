@@ -58,4 +58,6 @@ impl Default for Position {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

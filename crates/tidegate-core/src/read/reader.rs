@@ -8,7 +8,7 @@ use memchr::memchr2;
 use super::buffer::Buffer;
 use super::format::show_byte;
 use super::row::show_text;
-use super::split::{Fault, FaultKind, Found, Splitter, count_line_ends, line_end};
+use super::split::{Fault, FaultKind, Found, Splitter, count_line_ends, line_end, unescape_into};
 use super::{BadRow, BadRowKind, CsvFormat, Header, Position, Row};
 use crate::error::ErrorPosition;
 use crate::{Error, ErrorKind, Result};
@@ -209,20 +209,9 @@ impl<R: Read> RowReader<R> {
         }
         let bounds = self.splitter.bounds().get(index)?;
         let text = bad.raw.get(bounds.start..bounds.end)?;
-        let quote = char::from(self.quote);
-        if text.contains(&self.quote) && quote.is_ascii() {
-            // Only doubled quotes are left before a fault; each pair stands for one.
-            let mut single = Vec::with_capacity(text.len());
-            let mut rest = text.iter();
-            while let Some(&byte) = rest.next() {
-                single.push(byte);
-                if byte == self.quote {
-                    rest.next();
-                }
-            }
-            return Some(single);
-        }
-        Some(text.to_vec())
+        let mut field = Vec::with_capacity(text.len());
+        unescape_into(&mut field, text, self.quote);
+        Some(field)
     }
 
     /// Reads on to the next row: what [`next`](Self::next) does, for callers that hold the reader as one of their parts.

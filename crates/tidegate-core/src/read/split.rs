@@ -243,7 +243,13 @@ impl Splitter {
                 } else if byte == b'\n' {
                     return self.end_row(at, 1);
                 } else {
-                    return self.rare(bytes, at, limit, is_last);
+                    self.field_start = field_start;
+                    self.seen = seen;
+                    return if byte == b'\n' {
+                        self.end_row(at, 1)
+                    } else {
+                        self.rare(bytes, at, limit, is_last)
+                    };
                 }
                 hits &= hits - 1;
             }
@@ -295,7 +301,10 @@ impl Splitter {
                 return Next::More;
             }
             self.push(open + 1, close);
-            return self.found(after, 0);
+            return Next::Found(Found::Row {
+                len: after,
+                line_end: 0,
+            });
         }
         let byte = bytes[after];
         if byte == self.quote {
@@ -315,7 +324,10 @@ impl Splitter {
                 return Next::More;
             };
             self.push(open + 1, close);
-            return self.found(after, line_end);
+            return Next::Found(Found::Row {
+                len: after,
+                line_end,
+            });
         }
         if memchr2(b'\n', b'\r', &bytes[open..close]).is_some() {
             return self.broken(FaultKind::TextAfterDistantQuote, open);
@@ -380,17 +392,22 @@ impl Splitter {
     pub(super) fn unescape(&mut self, raw: &[u8]) {
         self.unescaped.clear();
         for bounds in &mut self.bounds {
-            let mut text = &raw[bounds.start..bounds.end];
+            let text = &raw[bounds.start..bounds.end];
             bounds.start = self.unescaped.len();
-            while let Some(quote) = memchr(self.quote, text) {
-                self.unescaped.extend_from_slice(&text[..=quote]);
-                // A sound row has quotes inside a field in pairs only.
-                text = text.get(quote + 2..).unwrap_or_default();
-            }
-            self.unescaped.extend_from_slice(text);
+            unescape_into(&mut self.unescaped, text, self.quote);
             bounds.end = self.unescaped.len();
         }
     }
+}
+
+/// Appends a sound field with its doubled quotes made single.
+pub(super) fn unescape_into(out: &mut Vec<u8>, mut text: &[u8], quote: u8) {
+    while let Some(at) = memchr(quote, text) {
+        out.extend_from_slice(&text[..=at]);
+        // Inside a sound field quotes come in pairs only.
+        text = text.get(at + 2..).unwrap_or_default();
+    }
+    out.extend_from_slice(text);
 }
 
 /// The length of the line end at `at`, or `None` if it takes the next byte to tell a lone CR from CRLF.

@@ -4,24 +4,9 @@ use std::io::Read;
 
 use proptest::prelude::*;
 
+use super::model::{Outcome, model};
 use super::*;
 use crate::ErrorKind;
-
-/// What became of a row, owned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
-    Good {
-        start: Position,
-        fields: Vec<Vec<u8>>,
-        raw: Vec<u8>,
-    },
-    Bad {
-        start: Position,
-        kind: BadRowKind,
-        raw: Vec<u8>,
-        raw_len: u64,
-    },
-}
 
 /// Gives at most `size` bytes at a time.
 struct Dribble<'a> {
@@ -481,179 +466,6 @@ fn a_hundred_thousand_columns_are_read() {
     }
 }
 
-/// How a row ends in the model.
-enum ModelEnd {
-    /// Before this byte.
-    At(usize),
-    /// Where the line ends on which this byte stands, because a quoted field that opens there does not end properly.
-    Broken(usize),
-    /// Where the line ends on which this byte stands, because the row is too large.
-    Cut(usize),
-}
-
-/// A quoted field of the model, whose opening quote stands at `open`: its text, and where its closing quote stands.
-fn model_quoted(
-    window: &[u8],
-    open: usize,
-    cut: bool,
-    quote: u8,
-) -> Result<(Vec<u8>, usize), ModelEnd> {
-    let mut field = Vec::new();
-    let mut at = open + 1;
-    loop {
-        match (window.get(at), window.get(at + 1)) {
-            (None, _) => return Err(ModelEnd::Broken(open)),
-            (Some(byte), None) if *byte == quote && cut => return Err(ModelEnd::Cut(at)),
-            (Some(byte), Some(next)) if *byte == quote && *next == quote => {
-                field.push(quote);
-                at += 2;
-            }
-            (Some(byte), _) if *byte == quote => return Ok((field, at)),
-            (Some(byte), _) => {
-                field.push(*byte);
-                at += 1;
-            }
-        }
-    }
-}
-
-/// One row of the model, from the start of `rest`: byte by byte, with nothing clever.
-fn model_row(rest: &[u8], format: &CsvFormat) -> (ModelEnd, Vec<Vec<u8>>, bool) {
-    let widest = format.max_row_size + 2;
-    let cut = rest.len() >= widest;
-    let window = &rest[..rest.len().min(widest)];
-    let ends_field =
-        |at: usize| window[at] == format.delimiter || window[at] == b'\n' || window[at] == b'\r';
-    let (mut fields, mut fault, mut at) = (Vec::new(), false, 0);
-    loop {
-        let mut field = Vec::new();
-        if window.get(at) == Some(&format.quote) {
-            let open = at;
-            match model_quoted(window, open, cut, format.quote) {
-                Ok((text, close)) => (field, at) = (text, close + 1),
-                Err(end) => return (end, fields, fault),
-            }
-            if at < window.len() && !ends_field(at) {
-                if window[open..at]
-                    .iter()
-                    .any(|byte| matches!(byte, b'\n' | b'\r'))
-                {
-                    return (ModelEnd::Broken(open), fields, fault);
-                }
-                fault = true;
-            }
-        }
-        while at < window.len() && !ends_field(at) {
-            fault |= window[at] == format.quote;
-            field.push(window[at]);
-            at += 1;
-        }
-        fields.push(field);
-        if at == window.len() {
-            return (
-                if cut {
-                    ModelEnd::Cut(at)
-                } else {
-                    ModelEnd::At(at)
-                },
-                fields,
-                fault,
-            );
-        }
-        if window[at] == format.delimiter {
-            at += 1;
-            continue;
-        }
-        let untold = window[at] == b'\r' && at + 1 == window.len() && cut;
-        return (
-            if untold {
-                ModelEnd::Cut(at)
-            } else {
-                ModelEnd::At(at)
-            },
-            fields,
-            fault,
-        );
-    }
-}
-
-fn model_line_end(rest: &[u8]) -> usize {
-    match rest {
-        [b'\r', b'\n', ..] => 2,
-        [b'\r' | b'\n', ..] => 1,
-        _ => 0,
-    }
-}
-
-/// A reader written to be obviously right.
-fn model(
-    input: &[u8],
-    position: Position,
-    columns: usize,
-    format: &CsvFormat,
-) -> (Vec<Outcome>, u64) {
-    let mut outcomes = Vec::new();
-    let mut blank_lines = 0;
-    let mut at = usize::try_from(position.byte).unwrap();
-    let (mut line, mut row) = (position.line, position.row);
-    while at < input.len() {
-        let start = Position {
-            byte: at as u64,
-            line,
-            row,
-        };
-        let (end, fields, fault) = model_row(&input[at..], format);
-        let end_of_line = |from: usize| {
-            (at + from..input.len())
-                .find(|at| model_line_end(&input[*at..]) > 0)
-                .unwrap_or(input.len())
-        };
-        let (end, kind) = match end {
-            ModelEnd::Broken(open) => (end_of_line(open), Some(BadRowKind::Quotes)),
-            ModelEnd::Cut(from) => (end_of_line(from), Some(BadRowKind::TooLarge)),
-            ModelEnd::At(end) if fault => (at + end, Some(BadRowKind::Quotes)),
-            ModelEnd::At(end) if end > format.max_row_size => {
-                (at + end, Some(BadRowKind::TooLarge))
-            }
-            ModelEnd::At(end) if fields.len() != columns => (at + end, Some(BadRowKind::Ragged)),
-            ModelEnd::At(end) => (at + end, None),
-        };
-        let raw = &input[at..end];
-        let line_end = model_line_end(&input[end..]);
-        while at < end {
-            let step = model_line_end(&input[at..]);
-            line += u64::from(step > 0);
-            at += step.max(1);
-        }
-        at = end + line_end;
-        line += u64::from(line_end > 0);
-        if raw.is_empty() && columns != 1 {
-            blank_lines += 1;
-            continue;
-        }
-        row += 1;
-        let kept = if raw.len() > format.max_row_size {
-            raw.len().min(64 << 10)
-        } else {
-            raw.len()
-        };
-        outcomes.push(match kind {
-            None => Outcome::Good {
-                start,
-                fields,
-                raw: raw.to_vec(),
-            },
-            Some(kind) => Outcome::Bad {
-                start,
-                kind,
-                raw: raw[..kept].to_vec(),
-                raw_len: raw.len() as u64,
-            },
-        });
-    }
-    (outcomes, blank_lines)
-}
-
 /// Bytes as nasty as they come: mostly those that mean something.
 fn nasty() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
@@ -791,5 +603,43 @@ fn csv_core_rows(mut input: &[u8]) -> Vec<Vec<Vec<u8>>> {
             }
             csv_core::ReadFieldResult::End => return rows,
         }
+    }
+}
+
+/// Rows of all lengths around the size of the read buffer, so that it is moved and grown in the middle of each kind of row.
+#[test]
+fn rows_across_the_ends_of_the_buffer_are_whole() {
+    let mut input = b"c0,c1\n".to_vec();
+    let mut state = 1_u32;
+    while input.len() < 5 << 20 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let kind = state >> 24;
+        let len = if kind == 0 {
+            300_000
+        } else {
+            (state >> 8) as usize % 5_000
+        };
+        match kind % 4 {
+            0 => input.extend_from_slice(&[&vec![b'a'; len], &b",b\r\n"[..]].concat()),
+            1 => input
+                .extend_from_slice(&[&b"\"x\r\n\"\""[..], &vec![b'q'; len], b"\",b\r"].concat()),
+            2 => input.extend_from_slice(&[&b"a,"[..], &vec![b'z'; len], b"\n\n"].concat()),
+            _ => input.extend_from_slice(&[&vec![b'r'; len], &b"\n"[..]].concat()),
+        }
+    }
+    let position = Position {
+        byte: 6,
+        line: 2,
+        row: 0,
+    };
+    let (outcomes, blank_lines) = model(&input, position, 2, &CsvFormat::default());
+    for size in [usize::MAX, 65_521, 262_144] {
+        let dribble = Dribble {
+            bytes: &input,
+            size,
+        };
+        let whole = read_all(RowReader::open(dribble, CsvFormat::default()).unwrap());
+        assert!(whole.outcomes == outcomes, "{size} bytes at a time");
+        assert_eq!(whole.blank_lines, blank_lines);
     }
 }

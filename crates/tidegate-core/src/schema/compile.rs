@@ -516,7 +516,7 @@ impl Compiler<'_> {
             if !first {
                 ops.constant.push(b',');
             }
-            put_string(&mut ops.constant, name);
+            put_string(&mut ops.constant, name.as_bytes());
             ops.constant.push(b':');
         }
     }

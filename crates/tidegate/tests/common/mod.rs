@@ -1,12 +1,36 @@
 //! What the end-to-end tests share: the binary on a cluster, files in a folder of the test's own, records as `consume` prints them.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests, which fail by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tidegate_testkit::{Cluster, Tidegate};
+use tidegate_testkit::{Cluster, Finished, Tidegate};
+
+/// Says which exit code must come.
+pub(crate) trait Exits {
+    /// Runs to the end; panics with all output when the exit code is another one.
+    #[track_caller]
+    fn exits(self, code: i32) -> Finished;
+}
+
+impl Exits for Tidegate {
+    fn exits(self, code: i32) -> Finished {
+        self.run().expect_code(code)
+    }
+}
+
+impl Exits for Finished {
+    fn exits(self, code: i32) -> Finished {
+        self.expect_code(code)
+    }
+}
 
 /// The binary with a command and its arguments, anywhere.
 pub(crate) fn tidegate<const N: usize>(arguments: [&str; N]) -> Tidegate {
@@ -49,9 +73,7 @@ impl Folder {
 
 /// The records of a topic, by partition and offset, as `consume` prints them.
 pub(crate) fn records(cluster: &Cluster, topic: &str) -> Vec<Value> {
-    let consumed = on(cluster, ["consume", "-t", topic, "--until-end"])
-        .run()
-        .expect_code(0);
+    let consumed = on(cluster, ["consume", "-t", topic, "--until-end"]).exits(0);
     let mut records: Vec<Value> = consumed
         .stdout
         .lines()
@@ -65,7 +87,7 @@ pub(crate) fn records(cluster: &Cluster, topic: &str) -> Vec<Value> {
 pub(crate) fn count(cluster: &Cluster, topic: &str) -> i64 {
     let consumed = on(
         cluster,
-        ["consume", "-t", topic, "--until-end", "--format", "raw"],
+        ["consume", "-t", topic, "--until-end", "--format", "value"],
     )
     .run();
     match consumed.code {
