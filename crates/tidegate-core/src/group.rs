@@ -178,7 +178,7 @@ impl Grouping {
             }
             match reader.advance()? {
                 Advance::Row => self.row_at_hand = true,
-                Advance::Bad(row) => self.stray(row, reader, plan, bad),
+                Advance::Bad(row) => self.stray(*row, reader, plan, bad),
                 Advance::End => self.input_ended = true,
             }
         }

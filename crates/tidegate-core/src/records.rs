@@ -156,7 +156,7 @@ impl<'p, R: Read> RecordStream<'p, R> {
             Advance::Row => {}
             Advance::Bad(bad) => {
                 self.rows_read += 1;
-                return Ok(only(bad, &mut self.bad));
+                return Ok(only(*bad, &mut self.bad));
             }
             Advance::End => return Ok(Step::End),
         }

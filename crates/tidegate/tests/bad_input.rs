@@ -1,9 +1,4 @@
 //! Input, flags and services that are not as they should be: each a clear message, the right exit code, nothing half written.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 mod common;
 

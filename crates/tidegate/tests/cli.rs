@@ -1,9 +1,4 @@
 //! The command line as its users see it: docs/cli.md is what the help texts say, and what cannot be parsed exits with 2.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 mod common;
 

@@ -1,9 +1,4 @@
 //! `tidegate consume`: where it starts, where it ends, what it prints, and what it commits.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 mod common;
 

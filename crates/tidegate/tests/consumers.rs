@@ -1,9 +1,4 @@
 //! Holding back for a consumer group, waiting for it, and what `balance` says of it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 mod common;
 

@@ -1,9 +1,4 @@
 //! The embedded broker: one holder of a data directory, others as its guests, and `tidegate broker`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 #![allow(
     clippy::unwrap_used,

@@ -1,9 +1,4 @@
 //! The example of the library runs, and says what it promises.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,11 +1,9 @@
 //! The file this all began with: 12 ticks of 10 containers, whose readers expect one message per tick, keyed by it.
+
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
+    reason = "helpers of tests, which fail by panicking"
 )]
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests, which fail by panicking")]
 
 mod common;
 

@@ -1,9 +1,4 @@
 //! `tidegate publish` from the file to the topic and back, on the embedded broker and on real Kafka.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 mod common;
 

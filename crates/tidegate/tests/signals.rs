@@ -1,9 +1,4 @@
 //! SIGINT and SIGTERM: a load ends in order, says what was delivered, and exits as a shell expects.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 mod common;
 

@@ -1,9 +1,4 @@
 //! `tidegate verify`: the same file and topic agree, and whatever was tampered with is named.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
 
 mod common;
 

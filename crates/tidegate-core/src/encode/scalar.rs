@@ -77,11 +77,52 @@ pub(crate) fn int(text: &[u8]) -> Result<i32, Problem> {
 /// `infinity` with an optional sign.
 #[inline]
 pub(crate) fn double(text: &[u8]) -> Result<f64, Problem> {
+    if let Some(value) = short_double(text) {
+        return Ok(value);
+    }
     let value: f64 = fast_float2::parse(text).map_err(|_| Problem::NotWrittenAsOne)?;
     if !value.is_finite() {
         check_non_finite(text)?;
     }
     Ok(value)
+}
+
+/// A number of at most 15 digits and perhaps a point, without an exponent: most numbers of most files. As a whole number its digits fit into the
+/// mantissa of a double and so does the power of ten, so that one division gives the nearest double (Clinger 1990). `None` for all
+/// else, which is then read in full.
+#[inline]
+fn short_double(text: &[u8]) -> Option<f64> {
+    const POWERS: [f64; 16] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+    ];
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.len() > 16 {
+        return None;
+    }
+    let mut value: i64 = 0;
+    let mut point = None;
+    for (at, byte) in digits.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            value = value * 10 + i64::from(digit);
+        } else if *byte == b'.' && point.is_none() {
+            point = Some(at);
+        } else {
+            return None;
+        }
+    }
+    let (whole_digits, decimals) = match point {
+        Some(at) => (digits.len() - 1, digits.len() - 1 - at),
+        None => (digits.len(), 0),
+    };
+    if whole_digits == 0 || whole_digits > 15 {
+        return None;
+    }
+    let value = value as f64 / POWERS[decimals];
+    Some(if negative { -value } else { value })
 }
 
 /// As [`double`], in single precision.
@@ -247,6 +288,13 @@ mod tests {
             prop_assert!(read == fraction || read.is_nan() && fraction.is_nan());
             let read = float(single.to_string().as_bytes()).unwrap();
             prop_assert!(read == single || read.is_nan() && single.is_nan());
+        }
+
+        #[test]
+        fn short_numbers_are_read_as_the_standard_library_does(text in "-?[0-9]{0,9}[.]?[0-9]{0,9}") {
+            if let Some(value) = short_double(text.as_bytes()) {
+                prop_assert_eq!(value.to_bits(), text.parse::<f64>().unwrap().to_bits());
+            }
         }
 
         #[test]

@@ -65,8 +65,16 @@ pub struct RowReader<R> {
 /// What [`RowReader::advance`] came to, with nothing borrowed: the row itself is [`RowReader::current`].
 pub(crate) enum Advance {
     Row,
-    Bad(BadRow),
+    /// Boxed, so that the common outcome is handed on in registers.
+    Bad(Box<BadRow>),
     End,
+}
+
+impl Advance {
+    #[cold]
+    fn bad(row: BadRow) -> Self {
+        Self::Bad(Box::new(row))
+    }
 }
 
 impl<R: Read> RowReader<R> {
@@ -171,7 +179,7 @@ impl<R: Read> RowReader<R> {
     pub fn next(&mut self) -> Result<ReadRow<'_>> {
         Ok(match self.advance()? {
             Advance::Row => ReadRow::Row(self.current()),
-            Advance::Bad(bad) => ReadRow::Bad(bad),
+            Advance::Bad(bad) => ReadRow::Bad(*bad),
             Advance::End => ReadRow::End,
         })
     }
@@ -223,13 +231,8 @@ impl<R: Read> RowReader<R> {
             let Some(found) = self.split()? else {
                 return Ok(Advance::End);
             };
-            let Found::Row {
-                len,
-                line_end,
-                fault: None,
-            } = found
-            else {
-                return self.bad_quotes(found).map(Advance::Bad);
+            let (Found::Row { len, line_end }, None) = (found, self.splitter.fault()) else {
+                return self.faulty(found).map(Advance::bad);
             };
             if len == 0 && self.header.len() != 1 {
                 self.buffer.consume(line_end);
@@ -238,7 +241,7 @@ impl<R: Read> RowReader<R> {
                 continue;
             }
             if len > self.max_row_size {
-                return Ok(Advance::Bad(self.whole_bad_row(
+                return Ok(Advance::bad(self.whole_bad_row(
                     len,
                     line_end,
                     BadRowKind::TooLarge,
@@ -247,7 +250,7 @@ impl<R: Read> RowReader<R> {
                 )));
             }
             if self.splitter.fields() != self.header.len() && self.header.len() != 0 {
-                return Ok(Advance::Bad(self.ragged(len, line_end)));
+                return Ok(Advance::bad(self.ragged(len, line_end)));
             }
             if self.splitter.has_doubled_quotes() {
                 self.splitter.unescape(&self.buffer.bytes()[..len]);
@@ -273,26 +276,9 @@ impl<R: Read> RowReader<R> {
                 return Ok(Some(found));
             }
             if limit == widest {
-                return Ok(Some(self.cut_by_size(limit)));
+                return Ok(Some(self.splitter.cut(limit)));
             }
             self.fill()?;
-        }
-    }
-
-    /// The row is over the size limit: it ends where its line does, or where the line of its open quote does.
-    #[cold]
-    fn cut_by_size(&self, limit: usize) -> Found {
-        if let Some((open, fault)) = self.splitter.open_quote(limit) {
-            return Found::Broken { open, fault };
-        }
-        let at = self.splitter.looked_at();
-        Found::Broken {
-            open: at,
-            fault: Fault {
-                kind: FaultKind::TooLarge,
-                field: self.splitter.bounds().len(),
-                at,
-            },
         }
     }
 
@@ -384,22 +370,17 @@ impl<R: Read> RowReader<R> {
 
     /// A row with a fault in its quotes, or one that was cut by the size limit.
     #[cold]
-    fn bad_quotes(&mut self, found: Found) -> Result<BadRow> {
+    fn faulty(&mut self, found: Found) -> Result<BadRow> {
+        let fault = self
+            .splitter
+            .fault()
+            .expect("a row without a fault is no bad row, and a broken one has a fault");
+        let (kind, column, reason) = self.explain(fault);
         match found {
-            Found::Row {
-                len,
-                line_end,
-                fault,
-            } => {
-                let fault =
-                    fault.unwrap_or_else(|| unreachable!("a row without a fault is no bad row"));
-                let (kind, column, reason) = self.explain(fault);
+            Found::Row { len, line_end } => {
                 Ok(self.whole_bad_row(len, line_end, kind, column, reason))
             }
-            Found::Broken { open, fault } => {
-                let (kind, column, reason) = self.explain(fault);
-                self.broken_row(open, kind, column, reason)
-            }
+            Found::Broken { open } => self.broken_row(open, kind, column, reason),
         }
     }
 

@@ -13,17 +13,13 @@ use memchr::{memchr, memchr2};
 use super::row::FieldBounds;
 use crate::limits::MAX_COLUMNS;
 
-/// What was found from the start of a row on.
+/// What was found from the start of a row on. Whether the row is sound, [`Splitter::fault`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// The row ends after `len` bytes, with a line end of `line_end` bytes (0 at the end of the input).
-    Row {
-        len: usize,
-        line_end: usize,
-        fault: Option<Fault>,
-    },
+    Row { len: usize, line_end: usize },
     /// The field whose quote opens at `open` does not end properly: the row is what stands up to the end of that line.
-    Broken { open: usize, fault: Fault },
+    Broken { open: usize },
 }
 
 /// What is wrong with a row: the first fault of it.
@@ -46,7 +42,7 @@ pub(super) enum FaultKind {
     TextAfterDistantQuote,
     /// The input, or what fits into the size limit, ends inside the quotes; `at` is the opening quote.
     Unclosed,
-    /// The row does not fit into the size limit, and no quote is open; given by the reader.
+    /// The row does not fit into the size limit, and no quote is open.
     TooLarge,
 }
 
@@ -174,20 +170,25 @@ impl Splitter {
         &self.unescaped
     }
 
-    /// When the row is cut by the size limit at `limit`: where the field starts that is open, if it is a quoted one, with the fault that
-    /// this is. A quote right at the limit, which may be the closing one, is given the benefit of the doubt.
-    pub(super) fn open_quote(&self, limit: usize) -> Option<(usize, Fault)> {
-        match self.state {
-            State::Quoted { open } if self.at == limit => {
-                Some((open, self.fault_here(FaultKind::Unclosed, open)))
-            }
-            _ => None,
-        }
+    /// The first fault of the row.
+    #[inline]
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault
     }
 
-    /// How far the row has been looked at: outside quotes there is no line end before.
-    pub(super) fn looked_at(&self) -> usize {
-        self.at
+    /// Ends a row that goes on at `limit`, where the size limit cuts it: at the end of the line on which its open quote stands, or, when
+    /// none is open, of the line at hand. A quote right at the limit, which may be the closing one, is given the benefit of the doubt.
+    pub(super) fn cut(&mut self, limit: usize) -> Found {
+        let (open, kind) = match self.state {
+            State::Quoted { open } if self.at == limit => (open, FaultKind::Unclosed),
+            // Being too large is the fault, whatever its quotes are.
+            _ => {
+                self.fault = None;
+                (self.at, FaultKind::TooLarge)
+            }
+        };
+        self.note(kind, open);
+        Found::Broken { open }
     }
 
     /// Goes on with the row until it ends or the bytes do (then `None`). `bytes` starts where the row does and is readable for a word
@@ -222,6 +223,9 @@ impl Splitter {
 
     #[inline]
     fn plain(&mut self, bytes: &[u8], limit: usize, is_last: bool) -> Next {
+        let delimiter = self.delimiter;
+        let mut field_start = self.field_start;
+        let mut seen = self.seen;
         let mut word_at = self.at;
         while word_at < limit {
             let Some(chunk) = bytes[word_at..].first_chunk::<8>() else {
@@ -229,7 +233,7 @@ impl Splitter {
                 break;
             };
             let word = u64::from_le_bytes(*chunk);
-            self.seen |= word;
+            seen |= word;
             let mut hits = self.hits(word);
             while hits != 0 {
                 let at = word_at + (hits.trailing_zeros() / 8) as usize;
@@ -237,11 +241,9 @@ impl Splitter {
                     break;
                 }
                 let byte = bytes[at];
-                if byte == self.delimiter {
-                    self.end_field(at);
-                    self.field_start = at + 1;
-                } else if byte == b'\n' {
-                    return self.end_row(at, 1);
+                if byte == delimiter {
+                    self.push(field_start, at);
+                    field_start = at + 1;
                 } else {
                     self.field_start = field_start;
                     self.seen = seen;
@@ -255,6 +257,8 @@ impl Splitter {
             }
             word_at += 8;
         }
+        self.field_start = field_start;
+        self.seen = seen;
         if is_last {
             return self.end_row(limit, 0);
         }
@@ -338,29 +342,15 @@ impl Splitter {
         Next::State
     }
 
-    fn broken(&self, kind: FaultKind, open: usize) -> Next {
-        Next::Found(Found::Broken {
-            open,
-            fault: self.fault_here(kind, open),
-        })
+    fn broken(&mut self, kind: FaultKind, open: usize) -> Next {
+        self.note(kind, open);
+        Next::Found(Found::Broken { open })
     }
 
-    /// The first fault of the row: an earlier one stays.
-    fn fault_here(&self, kind: FaultKind, at: usize) -> Fault {
-        self.fault.unwrap_or(Fault {
-            kind,
-            field: self.bounds.len(),
-            at,
-        })
-    }
-
+    /// The first fault of the row is kept.
     fn note(&mut self, kind: FaultKind, at: usize) {
-        self.fault = Some(self.fault_here(kind, at));
-    }
-
-    #[inline]
-    fn end_field(&mut self, end: usize) {
-        self.push(self.field_start, end);
+        let field = self.fields();
+        self.fault.get_or_insert(Fault { kind, field, at });
     }
 
     #[inline]
@@ -374,17 +364,8 @@ impl Splitter {
 
     #[inline]
     fn end_row(&mut self, len: usize, line_end: usize) -> Next {
-        self.end_field(len);
-        self.found(len, line_end)
-    }
-
-    #[inline]
-    fn found(&self, len: usize, line_end: usize) -> Next {
-        Next::Found(Found::Row {
-            len,
-            line_end,
-            fault: self.fault,
-        })
+        self.push(self.field_start, len);
+        Next::Found(Found::Row { len, line_end })
     }
 
     /// Copies the fields with doubled quotes made single; the bounds then mean the copy.
