@@ -143,7 +143,7 @@ enum Happening {
     Answers(LinkId, Answer),
     /// The client notices that a link is gone.
     Breaks(LinkId, &'static str),
-    Expires(LinkId, u64),
+    Expires(LinkId),
     Metadata(Vec<Slot>, Option<Vec<(Slot, Leader)>>),
     Renewed,
     MoveLeader(Slot),
@@ -301,7 +301,7 @@ impl Schedule {
             Happening::Arrives(link, request) => self.arrives(link, &request),
             Happening::Answers(link, answer) => self.answers(link, answer),
             Happening::Breaks(link, why) => self.breaks(link, why),
-            Happening::Expires(link, order) => self.expires(link, order),
+            Happening::Expires(link) => self.expires(link),
             Happening::Metadata(slots, stale) => self.metadata(&slots, stale),
             Happening::Renewed => {
                 self.counts.identities_renewed += 1;
@@ -455,18 +455,21 @@ impl Schedule {
                 self.at(at, Happening::Breaks(id, "reset"));
             }
         }
-        self.at(patience, Happening::Expires(id, patience));
+        self.at(patience, Happening::Expires(id));
     }
 
-    /// A request that has waited too long: the client drops the link.
-    fn expires(&mut self, id: LinkId, patience: u64) {
-        let overdue = |link: &&Link| {
-            !link.dropped && link.unanswered > 0 && link.last_back + REQUEST_TIMEOUT <= patience
+    /// A link on which nothing came back for too long although something is due: the client drops it.
+    fn expires(&mut self, id: LinkId) {
+        let waiting = |link: &&Link| !link.dropped && link.unanswered > 0;
+        let Some(link) = self.links.get(&id).filter(waiting) else {
+            return;
         };
-        if self.links.get(&id).filter(overdue).is_some() {
-            self.counts.timeouts += 1;
-            self.breaks(id, "time-out");
+        let patience = link.last_back + REQUEST_TIMEOUT;
+        if patience > self.now {
+            return self.at(patience, Happening::Expires(id));
         }
+        self.counts.timeouts += 1;
+        self.breaks(id, "time-out");
     }
 
     fn breaks(&mut self, id: LinkId, why: &'static str) {
@@ -542,7 +545,10 @@ impl Schedule {
         }
         if self.fault() {
             self.counts.errors_before_append += 1;
-            let first_and_only = self.sends[&request.batch] == 1
+            // Only of a producer that is new to the partition: its batch travels alone, so none behind it is in doubt.
+            let new = self.partitions[request.slot.0 as usize].memories.is_empty();
+            let first_and_only = new
+                && self.sends[&request.batch] == 1
                 && self
                     .links
                     .values()
