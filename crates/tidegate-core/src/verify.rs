@@ -1,6 +1,6 @@
 //! Verify: read the topic back and compare it, record by record, with what the input says.
 //!
-//! It is the path of [`publish`](mod@crate::publish) with another sink: a [`Comparison`] takes each record that would be sent, reads the next one of that
+//! It is the path of [`publish`](mod@crate::publish) with another sink: a comparison takes each record that would be sent, reads the next one of that
 //! partition from the topic, and compares key and value byte by byte. So what is checked is by construction what publishing would do.
 
 use std::time::Duration;

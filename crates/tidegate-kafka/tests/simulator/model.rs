@@ -656,6 +656,9 @@ impl Schedule {
             self.breaks(id, "the broker went down");
         }
         for slot in 0..self.partitions.len() {
+            if self.partitions[slot].leader != node {
+                continue;
+            }
             let in_doubt = self.sealed[slot].iter().any(|(batch, _)| {
                 self.sends.contains_key(batch) && !self.settled.contains_key(batch)
             });
