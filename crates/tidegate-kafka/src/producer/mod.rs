@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What is sent when, and what an answer means, is decided by the [`machine`] alone; the threads only move bytes and clocks. Threads
-//! are made in [`runner`] and nowhere else.
+//! are made in `runner` and nowhere else.
 
 mod link;
 pub mod machine;
