@@ -264,6 +264,7 @@ impl Finished {
     ///
     /// # Panics
     /// It did not; the message has its output.
+    #[must_use]
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");

@@ -51,7 +51,7 @@ impl RawClient {
         })
     }
 
-    /// Creates a topic and waits until all its partitions have a leader.
+    /// Creates a topic and waits until all its partitions can be read.
     ///
     /// # Errors
     /// The broker refuses, or the connection fails.
@@ -80,13 +80,16 @@ impl RawClient {
             "CreateTopics",
             answer.topics.first().map_or(-1, |topic| topic.error_code),
         )?;
+        let wanted = usize::try_from(partitions).unwrap_or(0);
         let started = Instant::now();
-        while self.partitions(topic)?.len() < usize::try_from(partitions).unwrap_or(0) {
+        // Metadata names a leader some moments before the leader knows that it is one.
+        while !self
+            .end_offsets(topic)
+            .is_ok_and(|ends| ends.len() == wanted)
+        {
             if started.elapsed() > PATIENCE {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("{topic} got no leaders"),
-                ));
+                let message = format!("{topic} got no leaders");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
             }
             std::thread::sleep(Duration::from_millis(20));
         }

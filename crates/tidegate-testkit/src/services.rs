@@ -7,6 +7,7 @@
 //! | `TIDEGATE_TEST_KAFKA_VERSION` | `4.3.1` | the version to download |
 //! | `TIDEGATE_TEST_REGISTRY` | `download` | fetch Apicurio Registry, start one for this process |
 //! | | a URL | use that registry |
+//! | `TIDEGATE_TEST_REGISTRY_VERSION` | `3.3.3`, `2.6.13.Final` | the version to download; default: the newest that Java runs |
 //! | `TIDEGATE_TEST_REQUIRE` | `1` | a test that would be skipped fails |
 
 use std::sync::OnceLock;
@@ -49,7 +50,7 @@ pub fn registry() -> Option<String> {
     let wish = wish("TIDEGATE_TEST_REGISTRY", REGISTRY_VALUES)?;
     let started = STARTED.get_or_init(|| {
         (wish == "download").then(|| {
-            RealRegistry::start(&RegistryOptions::default())
+            RealRegistry::start(&registry_options())
                 .unwrap_or_else(|error| panic!("TIDEGATE_TEST_REGISTRY=download: {error}"))
         })
     });
@@ -96,6 +97,15 @@ pub fn are_wanted() -> bool {
 #[must_use]
 pub fn kafka_version() -> String {
     read("TIDEGATE_TEST_KAFKA_VERSION").unwrap_or_else(|| DEFAULT_VERSION.to_owned())
+}
+
+/// The registry to download.
+#[must_use]
+pub fn registry_options() -> RegistryOptions {
+    RegistryOptions {
+        version: read("TIDEGATE_TEST_REGISTRY_VERSION"),
+        ..RegistryOptions::default()
+    }
 }
 
 fn read(name: &str) -> Option<String> {

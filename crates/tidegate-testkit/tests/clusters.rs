@@ -1,8 +1,43 @@
-//! The clusters that tests get are usable: topics can be made and read, and their registries answer.
+//! The clusters that tests get are usable: topics can be made, filled and read, and their registries answer.
 
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::produce_request::{
+    PartitionProduceData, ProduceRequest, TopicProduceData,
+};
+use kafka_protocol::messages::{ProduceResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use tidegate_registry::{Registry, RegistryConfig};
 use tidegate_testkit::for_each_cluster;
+use tidegate_testkit::log::assert_exactly_once;
 use tidegate_testkit::raw::RawClient;
+use tidegate_wire::{BatchBuilder, ProducerStamp, encode_header};
+
+fn produce(
+    client: &mut RawClient,
+    topic: &str,
+    partition: i32,
+    values: &[Vec<u8>],
+) -> std::io::Result<ProduceResponse> {
+    let mut builder = BatchBuilder::with_buffer(Vec::new(), 1_700_000_000_000);
+    for value in values {
+        builder.append(None, Some(b"key"), Some(value), &[]);
+    }
+    let body = builder.finish();
+    let mut batch = encode_header(&body, ProducerStamp::NONE).to_vec();
+    batch.extend_from_slice(&body.records);
+    let data = PartitionProduceData::default()
+        .with_index(partition)
+        .with_records(Some(batch.into()));
+    let topic = TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partition_data(vec![data]);
+    let request = ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(10_000)
+        .with_topic_data(vec![topic]);
+    client.call(&request, 8)
+}
 
 #[test]
 fn a_new_topic_is_empty_and_the_registry_answers() {
@@ -20,5 +55,35 @@ fn a_new_topic_is_empty_and_the_registry_answers() {
         );
         let registry = Registry::new(RegistryConfig::new(cluster.registry_url())).unwrap();
         assert_eq!(registry.latest(&topic).unwrap(), None);
+    });
+}
+
+#[test]
+fn what_was_produced_is_read_back() {
+    for_each_cluster(|cluster| {
+        let topic = cluster.unique("filled");
+        let mut client = RawClient::connect(cluster.bootstrap()).unwrap();
+        client.create_topic(&topic, 2, &[]).unwrap();
+        let mut sent: BTreeMap<i32, Vec<Vec<u8>>> = BTreeMap::new();
+        for round in 0..20_u32 {
+            let partition = i32::from(round % 3 == 0);
+            let values: Vec<Vec<u8>> = (0..round + 1)
+                .map(|number| format!("{round}/{number}").into_bytes())
+                .collect();
+            let answer = produce(&mut client, &topic, partition, &values).unwrap();
+            assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+            sent.entry(partition).or_default().extend(values);
+        }
+        let found = client.read_topic(&topic).unwrap();
+        assert_exactly_once(&sent, &found);
+        assert!(
+            found
+                .iter()
+                .all(|record| record.key.as_deref() == Some(b"key"))
+        );
+        let counts = sent
+            .iter()
+            .map(|(partition, values)| (*partition, i64::try_from(values.len()).unwrap()));
+        assert_eq!(client.end_offsets(&topic).unwrap(), counts.collect());
     });
 }

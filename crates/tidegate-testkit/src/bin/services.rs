@@ -12,13 +12,13 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
-use tidegate_testkit::apicurio::{RealRegistry, RegistryOptions};
+use tidegate_testkit::apicurio::RealRegistry;
 use tidegate_testkit::kafka::RealKafka;
-use tidegate_testkit::services::kafka_version;
+use tidegate_testkit::services::{kafka_version, registry_options};
 
 fn main() -> io::Result<()> {
     let (kafka, registry) = thread::scope(|scope| {
-        let registry = scope.spawn(|| RealRegistry::start(&RegistryOptions::default()));
+        let registry = scope.spawn(|| RealRegistry::start(&registry_options()));
         let kafka = RealKafka::start(&kafka_version(), "");
         let registry = registry
             .join()
