@@ -110,10 +110,10 @@ fn the_level_of_a_subject_decides() {
         registry
             .register(&subject, &record(&[("a", "\"int\"")]))
             .unwrap();
-        registry.set_config(Some(&subject), "NONE").unwrap();
-        assert_eq!(registry.config(&subject).unwrap(), "NONE");
+        registry.set_config(Some(&subject), "FORWARD").unwrap();
+        assert_eq!(registry.config(&subject).unwrap(), "FORWARD");
         registry
-            .register(&subject, &record(&[("b", "\"string\"")]))
+            .register(&subject, &record(&[("a", "\"int\""), ("b", "\"string\"")]))
             .unwrap();
         registry
             .set_config(Some(&subject), "FULL_TRANSITIVE")
