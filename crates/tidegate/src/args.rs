@@ -158,7 +158,7 @@ pub(crate) struct CsvArgs {
     /// Character between columns; \t for tabs
     #[arg(long, value_name = "CHAR", default_value_t = Delimiter(b','))]
     pub(crate) delimiter: Delimiter,
-    /// Unquoted cell text that means null, besides the empty cell
+    /// Cell text that means null, besides the empty cell
     #[arg(long, value_name = "TOKEN")]
     pub(crate) null: Option<String>,
     /// Longest row; a longer one is a bad row

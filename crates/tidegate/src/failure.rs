@@ -250,7 +250,8 @@ fn kind_underneath(error: &core::Error) -> Kind {
         .and_then(|source| source.downcast_ref::<kafka::Error>())
     {
         Some(error) => kind_of_kafka(error),
-        None => Kind::Delivery,
+        None if error.kind() == core::ErrorKind::Sink => Kind::Delivery,
+        None => Kind::Unreachable,
     }
 }
 

@@ -17,6 +17,8 @@ use tidegate::core::schema::{PlanRequest, RecordPlan};
 
 use crate::args::{CsvArgs, Format, RecordArgs};
 use crate::failure::{Failure, Kind};
+use crate::signals::Interrupt;
+use crate::stream::Stream;
 
 /// Beginnings of compressed files, which would otherwise be read as one strange header.
 const COMPRESSED: [(&[u8], &str, &str); 3] = [
@@ -56,15 +58,32 @@ impl std::fmt::Debug for dyn ReadDebug {
 
 impl Input {
     /// Opens `path` (`-` is standard input) and reads its header.
-    pub(crate) fn prepare(path: &Path, csv: &CsvArgs) -> Result<Self, Failure> {
+    pub(crate) fn prepare(
+        path: &Path,
+        csv: &CsvArgs,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Failure> {
+        let prepared = Self::prepare_whole(path, csv, interrupt);
+        // A stream that a signal stopped before its header came is no unreadable one.
+        prepared.map_err(|failure| {
+            if interrupt.is_set() {
+                interrupt.failure()
+            } else {
+                failure
+            }
+        })
+    }
+
+    fn prepare_whole(path: &Path, csv: &CsvArgs, interrupt: &Interrupt) -> Result<Self, Failure> {
         let format = csv_format(csv)?;
         format.check()?;
-        if path == Path::new("-") {
-            return Self::stream(path, format, io::stdin());
-        }
         let unreadable = |error| {
             Failure::new(Kind::LocalIo, format!("cannot read {}", path.display())).because(error)
         };
+        if path == Path::new("-") {
+            let stdin = Stream::stdin(interrupt).map_err(unreadable)?;
+            return Self::stream(path, format, stdin);
+        }
         let mut file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
@@ -74,7 +93,7 @@ impl Input {
             ));
         }
         if !metadata.is_file() {
-            return Self::stream(path, format, file);
+            return Self::stream(path, format, Stream::new(file, interrupt));
         }
         let mut start = Vec::new();
         let (header, seen) = read_header(path, &mut file, &format, &mut start)?;
@@ -339,7 +358,7 @@ mod tests {
     fn open(content: &[u8]) -> Result<Input, Failure> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        Input::prepare(file.path(), &csv())
+        Input::prepare(file.path(), &csv(), &Interrupt::default())
     }
 
     #[test]
@@ -359,7 +378,8 @@ mod tests {
         assert_eq!(failure.kind(), Kind::Input);
         assert!(failure.to_string().contains("gzip"), "{failure}");
         assert_eq!(open(b"").unwrap_err().kind(), Kind::Input);
-        let missing = Input::prepare(Path::new("/nowhere/a.csv"), &csv()).unwrap_err();
+        let missing =
+            Input::prepare(Path::new("/nowhere/a.csv"), &csv(), &Interrupt::default()).unwrap_err();
         assert_eq!(missing.kind(), Kind::LocalIo);
         assert!(missing.to_string().contains("/nowhere/a.csv"), "{missing}");
     }

@@ -19,6 +19,7 @@ mod record_output;
 mod report;
 mod service;
 mod signals;
+mod stream;
 mod terminal;
 mod topic;
 mod value_schema;

@@ -83,7 +83,7 @@ impl<'a> Load<'a> {
     /// Opens, resolves and checks everything, and changes nothing.
     pub(crate) fn prepare(args: &'a PublishArgs, context: &mut Context) -> Result<Self, Failure> {
         check_flags(args)?;
-        let input = Input::prepare(&args.file, &args.csv)?;
+        let input = Input::prepare(&args.file, &args.csv, &context.interrupt)?;
         if args.proof.verify && !input.is_file() {
             let message = format!(
                 "--verify reads the input a second time, and {} can be read only once",
@@ -117,6 +117,18 @@ impl<'a> Load<'a> {
             load.schema.check_compatible(load.registry()?)?;
         }
         Ok(load)
+    }
+
+    /// What people should know before the load, though nothing is wrong with it.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.records.warnings().to_vec();
+        if !self.service.embedded && matches!(self.topic, TopicState::Exists(_)) {
+            warnings.extend(topic::durability_warning(
+                &self.service.client,
+                &self.args.topic,
+            ));
+        }
+        warnings
     }
 
     /// Registers the schema and creates the topic, as far as that is needed; returns the schema's id.

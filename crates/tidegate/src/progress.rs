@@ -161,6 +161,9 @@ fn bar(doing: &'static str, total_bytes: Option<u64>) -> ProgressBar {
 
 /// `1,234 rows (567 rows/s), 1,200 records, 3 rejected, group 40 behind, held`.
 fn describe(figures: &Figures, elapsed: Duration) -> String {
+    if let (0, Some(lag)) = (figures.rows, figures.lag) {
+        return format!("group {} behind", grouped(lag));
+    }
     let rate = rate_per_second(figures.rows, elapsed);
     let mut text = format!(
         "{} rows ({} rows/s), {} records",
@@ -195,6 +198,7 @@ fn plain_line(
             let eta = total.saturating_sub(figures.bytes) / rate;
             format!("{doing}: {percent}%, {bytes}, {text}, ETA {eta} s")
         }
+        _ if figures.bytes == 0 => format!("{doing}: {text}"),
         _ => format!("{doing}: {bytes}, {text}"),
     }
 }
@@ -240,14 +244,12 @@ mod tests {
 
     #[test]
     fn an_unknown_total_has_no_percent() {
-        let line = plain_line(
-            "publish",
-            None,
-            &Figures::default(),
-            Duration::ZERO,
-            "0 rows",
-        );
-        assert_eq!(line, "publish: 0 bytes, 0 rows");
+        let figures = Figures {
+            bytes: 9,
+            ..Figures::default()
+        };
+        let line = plain_line("publish", None, &figures, Duration::ZERO, "2 rows");
+        assert_eq!(line, "publish: 9 bytes, 2 rows");
     }
 
     #[test]

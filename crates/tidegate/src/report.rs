@@ -12,6 +12,9 @@ use tidegate::core::verify::{Difference, VerifyStatus};
 use crate::args::OutputForm;
 use crate::failure::Failure;
 
+/// How many partitions a summary for people lists.
+const SHOWN_PARTITIONS: usize = 20;
+
 /// Everything a command leaves behind: its summary, and the failure that ended it.
 #[derive(Debug)]
 pub(crate) struct Finished {
@@ -269,23 +272,30 @@ fn human_publish(summary: &PublishSummary) -> String {
     )]
     let rate = run.rows_per_second as u64;
     lines.push(format!(
-        "  records     {records} in {:.2} s ({} rows/s)",
-        run.seconds,
+        "  records     {records} in {} ({} rows/s)",
+        spoken(run.seconds),
         grouped(rate)
     ));
-    for partition in summary
+    let filled: Vec<&PartitionReceipt> = summary
         .partitions
         .iter()
         .filter(|partition| partition.records > 0)
-    {
+        .collect();
+    for partition in filled.iter().take(SHOWN_PARTITIONS) {
         let offsets = match (partition.first_offset, partition.last_offset) {
             (Some(first), Some(last)) => format!("offsets {first} to {last}"),
             _ => "offsets unknown".to_owned(),
         };
         lines.push(format!(
-            "  partition {:<3} {} records, {offsets}",
+            "  partition {:<3} {}, {offsets}",
             partition.partition,
-            grouped(partition.records)
+            counted(partition.records, "record")
+        ));
+    }
+    if filled.len() > SHOWN_PARTITIONS {
+        let more = filled.len() - SHOWN_PARTITIONS;
+        lines.push(format!(
+            "  and {more} partitions more (-o json has them all)"
         ));
     }
     let mut text = lines.join("\n") + "\n";
@@ -309,7 +319,7 @@ pub(crate) fn balance_table(summary: &BalanceSummary) -> String {
     let about = if summary.exact { "" } else { "at most " };
     let state = match summary.status {
         BalanceStatus::Balanced => "has committed everything".to_owned(),
-        BalanceStatus::Behind => format!("is {about}{} records behind", grouped(behind)),
+        BalanceStatus::Behind => format!("is {about}{} behind", counted(behind, "record")),
     };
     let mut text = format!("group {} on {}: {state}\n", summary.group, summary.topic);
     text.push_str(&format!(
@@ -334,27 +344,42 @@ pub(crate) fn balance_table(summary: &BalanceSummary) -> String {
 }
 
 fn human_verify(summary: &VerifySummary) -> String {
-    let counted = format!(
-        "{} records, {} rows compared",
-        grouped(summary.records),
-        grouped(summary.rows)
+    let compared = format!(
+        "{}, {} compared",
+        counted(summary.records, "record"),
+        counted(summary.rows, "row")
     );
     let foreign = match summary.foreign_records {
         0 => String::new(),
         count => format!(
-            ", {} records of other producers passed over",
-            grouped(count)
+            ", {} of other producers passed over",
+            counted(count, "record")
         ),
     };
     let reason = summary.reason.as_deref().unwrap_or("no reason known");
     match summary.status {
         VerifyStatus::Same => {
-            format!("verified: the topic holds what the file says ({counted}{foreign})\n")
+            format!("verified: the topic holds what the file says ({compared}{foreign})\n")
         }
         VerifyStatus::Differs => format!(
-            "verification: the topic DIFFERS from the file ({counted}{foreign})\n  {reason}\n"
+            "verification: the topic DIFFERS from the file ({compared}{foreign})\n  {reason}\n"
         ),
         VerifyStatus::CannotVerify => format!("verification: cannot be done: {reason}\n"),
+    }
+}
+
+/// So many of something: `1 record`, `12 records`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
+}
+
+/// Seconds as people say them: whole ones need few decimals, moments need milliseconds.
+fn spoken(seconds: f64) -> String {
+    if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1_000.0)
+    } else {
+        format!("{seconds:.1} s")
     }
 }
 
@@ -438,6 +463,18 @@ mod tests {
         assert_eq!(
             json["error"],
             json!({ "kind": "input", "message": "row 3 is bad", "hints": ["look at it"] })
+        );
+    }
+
+    #[test]
+    fn numbers_are_said_as_people_say_them() {
+        assert_eq!(
+            (counted(1, "row"), counted(12, "row")),
+            ("1 row".to_owned(), "12 rows".to_owned())
+        );
+        assert_eq!(
+            (spoken(0.0042), spoken(75.04)),
+            ("4 ms".to_owned(), "75.0 s".to_owned())
         );
     }
 

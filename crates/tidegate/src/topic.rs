@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidegate::kafka::Client;
 use tidegate::kafka::admin::NewTopic;
 
@@ -100,6 +102,32 @@ pub(crate) fn partitions(client: &Client, name: &str) -> Result<Vec<i32>, Failur
             .collect()),
         None => Err(missing(name)),
     }
+}
+
+/// The topic's id as Kafka's tools write it (URL-safe base64), from the newest metadata; `None` from brokers that give none. A topic that was
+/// deleted and created again has another.
+pub(crate) fn id(client: &Client, name: &str) -> Option<String> {
+    let id = client.view().topics.get(name)?.id;
+    (id != [0; 16]).then(|| URL_SAFE_NO_PAD.encode(id))
+}
+
+/// What makes an existing topic less durable than its users may believe: acks=all counts only the replicas there are.
+pub(crate) fn durability_warning(client: &Client, name: &str) -> Option<String> {
+    let view = client.view();
+    let partitions = &view.topics.get(name)?.partitions;
+    let replicas = partitions
+        .iter()
+        .map(|partition| partition.replicas.len())
+        .min()?;
+    if replicas <= 1 {
+        return Some(format!(
+            "topic {name} has one replica: what is acknowledged is lost with its broker"
+        ));
+    }
+    // Who may not read the settings is not warned: that is no reason to stop.
+    let configs = client.admin().topic_configs(name).ok()?;
+    let least = configs.get("min.insync.replicas")?;
+    (least == "1").then(|| format!("topic {name} has min.insync.replicas=1: a single broker may acknowledge, and take it along when it dies"))
 }
 
 fn missing(name: &str) -> Failure {

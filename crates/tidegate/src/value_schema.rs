@@ -10,6 +10,7 @@ use tidegate::registry::Registry;
 
 use crate::args::{Format, RecordArgs};
 use crate::failure::{Failure, Kind};
+use crate::report::grouped;
 use crate::service::needs_registry;
 
 /// Where a schema came from.
@@ -92,7 +93,7 @@ impl ValueSchema {
             Origin::Registry { version } => {
                 format!("{} version {version} of the registry", self.subject)
             }
-            Origin::Inferred { rows } => format!("inferred from {rows} rows"),
+            Origin::Inferred { rows } => format!("inferred from {} rows", grouped(*rows)),
         }
     }
 

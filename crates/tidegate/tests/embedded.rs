@@ -9,9 +9,13 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Exits, Folder, tidegate, usage};
+use rustix::process::Signal;
+use tidegate_testkit::Tidegate;
+use tidegate_testkit::program::wait_until;
 
 /// `tidegate broker` on free ports, and the address it prints.
 struct Served {
@@ -151,4 +155,44 @@ fn many_at_once_share_one_holder() {
             .exits(0);
         assert!(consumed.stdout.lines().count() == 5_000, "{topic}");
     }
+}
+
+/// A holder that is done does not take its guests' broker away.
+#[test]
+fn a_holder_serves_its_guests_until_they_leave() {
+    let folder = Folder::new();
+    folder.file("usage.csv", usage(3, 1));
+    let here = |command: Tidegate| command.dir(folder.path("."));
+    let gate = ["publish", "usage.csv", "-t", "usage", "--wait-group", "app"];
+    let mut holder = here(tidegate(gate)).start();
+    let address = folder.path(".tidegate/broker.json");
+    wait_until(Duration::from_secs(30), || address.exists()).unwrap();
+    // The topic may not be there yet: then the guest is told so, and comes again.
+    let mut guest = here(tidegate(["consume", "-t", "usage", "-g", "app"])).start();
+    wait_until(Duration::from_secs(30), || {
+        if !guest.is_running() {
+            guest = here(tidegate(["consume", "-t", "usage", "-g", "app"])).start();
+        }
+        let asked = here(tidegate([
+            "balance",
+            "-g",
+            "app",
+            "-t",
+            "usage",
+            "--timeout",
+            "0s",
+        ]))
+        .run();
+        asked.code == Some(0)
+    })
+    .unwrap();
+    thread::sleep(Duration::from_millis(500));
+    assert!(holder.is_running(), "the guest still reads");
+    guest.signal(Signal::INT);
+    guest.finish().exits(130);
+    let holder = holder.finish().exits(0);
+    assert!(
+        holder.stderr.contains("serving them until they leave"),
+        "{holder}"
+    );
 }

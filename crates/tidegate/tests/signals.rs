@@ -2,9 +2,12 @@
 
 mod common;
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
-use common::{Exits, Folder, count, on, usage};
+use common::{Exits, Folder, count, on, tidegate, usage};
 use rustix::process::Signal;
 use serde_json::json;
 use tidegate_testkit::for_each_cluster;
@@ -44,4 +47,36 @@ fn an_interrupted_load_says_what_was_delivered() {
             assert_eq!(summary["error"]["kind"], "signal");
         }
     });
+}
+
+/// A stream that gives nothing must not keep a signal from being seen.
+#[test]
+fn a_signal_ends_a_load_that_waits_for_its_input() {
+    let folder = Folder::new();
+    let pipe = folder.name("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let schema = folder.file(
+        "a.avsc",
+        r#"{"type": "record", "name": "a", "fields": [{"name": "a", "type": "long"}]}"#,
+    );
+    let mut load = tidegate([
+        "publish", &pipe, "-t", "a", "--schema", &schema, "-o", "json",
+    ])
+    .dir(folder.path("."))
+    .start();
+    // Opening waits for the reader; the writer stays open and silent after the first rows.
+    let mut writer = OpenOptions::new().write(true).open(&pipe).unwrap();
+    writer.write_all(b"a\n1\n2\n").unwrap();
+    let topics = folder.path(".tidegate/topics");
+    wait_until(Duration::from_secs(30), || topics.exists()).unwrap();
+    load.signal(Signal::TERM);
+    let finished = load.finish().exits(143);
+    assert_eq!(finished.json()["status"], "interrupted", "{finished}");
+    drop(writer);
 }

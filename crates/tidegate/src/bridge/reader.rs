@@ -14,6 +14,10 @@ use tidegate_kafka::{Client, Error, ErrorKind};
 
 /// Fetched bytes that a partition may hold before it is paused.
 const BUFFERED_BYTES: usize = 1 << 20;
+/// Fetched bytes of all partitions that one answer may hold.
+const ANSWER_BYTES: usize = 16 << 20;
+/// A partition is asked for at least so much at a time.
+const SMALLEST_FETCH: usize = 64 << 10;
 /// How long one fetch may wait for data.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -79,6 +83,9 @@ impl TopicReader {
         let config = ConsumerConfig {
             isolation,
             max_wait: POLL,
+            fetch_max_bytes: ANSWER_BYTES,
+            partition_max_bytes: (2 * ANSWER_BYTES / ranges.len().max(1))
+                .clamp(SMALLEST_FETCH, BUFFERED_BYTES),
             ..ConsumerConfig::default()
         };
         let mut consumer = Consumer::open(client.clone(), config)?;

@@ -12,7 +12,8 @@ use tidegate::kafka::admin::{Isolation, OffsetSpec};
 
 use crate::args::BalanceArgs;
 use crate::failure::{Failure, Kind};
-use crate::report::{self, BalanceSummary, Finished, Summary, grouped};
+use crate::progress::{Figures, Progress};
+use crate::report::{self, BalanceSummary, Finished, Summary, counted};
 use crate::service::{Context, Reach};
 use crate::topic;
 
@@ -44,7 +45,10 @@ pub(crate) fn run(args: &BalanceArgs, context: &mut Context) -> Result<Finished,
         delivery_timeout: None,
     })?;
     let (topic, targets) = match (&receipt, &args.topic) {
-        (Some(receipt), _) => (receipt.topic.as_str(), receipt.targets()?),
+        (Some(receipt), _) => {
+            topic::partitions(&service.client, &receipt.topic)?;
+            (receipt.topic.as_str(), receipt.targets()?)
+        }
         (None, Some(topic)) => (topic.as_str(), targets_now(&service.client, topic)?),
         (None, None) => {
             return Err(Failure::new(
@@ -87,7 +91,14 @@ pub(crate) fn wait_for(
         targets.iter().map(|target| target.partition),
     );
     let terminal = context.terminal;
+    let mut progress = Progress::new(terminal, "wait", None);
     let mut events = |event: Event<'_>| {
+        if let Event::Balancing { behind, .. } = &event {
+            progress.update(&Figures {
+                lag: Some(*behind),
+                ..Figures::default()
+            });
+        }
         if let (Event::Balancing { partitions, .. }, true) = (&event, watch) {
             let exact = partitions.iter().all(|partition| partition.exact);
             let partitions = partitions.to_vec();
@@ -99,7 +110,7 @@ pub(crate) fn wait_for(
                 exact,
                 partitions,
             };
-            terminal.note(&report::balance_table(&now));
+            progress.say(|| terminal.note(&report::balance_table(&now)));
         }
     };
     let options = BalanceOptions { timeout };
@@ -110,7 +121,9 @@ pub(crate) fn wait_for(
         context.interrupt.flag(),
         &SystemClock::new(),
         &mut events,
-    )?;
+    );
+    progress.finish();
+    let report = report?;
     let failure = failure_of(context, group, topic, timeout, &report);
     let exact = report.partitions.iter().all(|partition| partition.exact);
     let summary = BalanceSummary {
@@ -146,7 +159,7 @@ fn failure_of(
     let state = if nobody {
         "has committed nothing".to_owned()
     } else {
-        format!("is still {} records behind", grouped(report.behind()))
+        format!("is still {} behind", counted(report.behind(), "record"))
     };
     let mut failure = Failure::new(
         Kind::Behind,

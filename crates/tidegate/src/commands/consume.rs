@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::time::Duration;
 
 use tidegate::kafka::consumer::{Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Reset};
-use tidegate::kafka::{Client, Isolation, OffsetSpec};
+use tidegate::kafka::{self, Client, Isolation, OffsetSpec};
 
 use crate::args::{ConsumeArgs, From, IsolationChoice};
 use crate::failure::{Failure, Kind};
@@ -151,7 +151,7 @@ impl<'a> Reading<'a> {
                 }
             }
             match out.flush() {
-                Ok(()) => self.commit()?,
+                Ok(()) => self.commit(context)?,
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(End::Done),
                 Err(error) => return Err(cannot_write(error)),
             }
@@ -191,7 +191,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Commits what was written and flushed.
-    fn commit(&mut self) -> Result<(), Failure> {
+    fn commit(&mut self, context: &Context) -> Result<(), Failure> {
         if !self.in_group || self.uncommitted.is_empty() {
             return Ok(());
         }
@@ -200,9 +200,18 @@ impl<'a> Reading<'a> {
             .iter()
             .map(|(partition, offset)| (self.topic, *partition, *offset))
             .collect();
-        self.consumer.commit(&offsets)?;
+        let committed = self.consumer.commit(&offsets);
         self.uncommitted.clear();
-        Ok(())
+        match committed {
+            // A partition that went to another member meanwhile is its to commit: it reads these records again.
+            Err(error) if error.kind() == kafka::ErrorKind::Group => {
+                context
+                    .terminal
+                    .note(&format!("not committed here: {error}"));
+                Ok(())
+            }
+            committed => Ok(committed?),
+        }
     }
 
     /// Whether every partition that is read (in a group: by this member) is at its end.

@@ -3,8 +3,6 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidegate::bridge::{GroupCommits, SystemClock, TopicSink};
 use tidegate::core::balance::HoldOptions;
 use tidegate::core::encode::ValueFormat;
@@ -28,6 +26,7 @@ use crate::report::{
     BalanceSummary, Finished, LoadStatus, PublishSummary, RunFigures, Summary, VerifySummary,
 };
 use crate::service::Context;
+use crate::topic;
 use crate::values;
 
 /// What the load is told on its way that people should know at its end; more of the same helps nobody.
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &PublishArgs, context: &mut Context) -> Result<Finished,
     let load = Load::prepare(args, context)?;
     check_local_files(args, &load)?;
     context.terminal.note(&load.describe());
-    let mut warnings = load.records.warnings().to_vec();
+    let mut warnings = load.warnings();
     for warning in &warnings {
         context.terminal.warn(warning);
     }
@@ -203,7 +202,7 @@ fn finish(
         mut outcome,
         schema_id,
     } = sent;
-    if outcome.rows.read == 0 && outcome.error.is_none() {
+    if outcome.rows.read == 0 && outcome.status == Status::Complete {
         let warning = format!("{} has a header and no rows", load.input.name());
         context.terminal.warn(&warning);
         warnings.push(warning);
@@ -213,6 +212,11 @@ fn finish(
         outcome.rows.read = outcome.rows.accepted + outcome.rows.rejected;
     }
     let ended = match outcome.error.take() {
+        // A stream that a signal stopped says so by an error, for it cannot end.
+        Some(_) if context.interrupt.is_set() && !load.input.is_file() => {
+            outcome.status = Status::Interrupted;
+            Some(context.interrupt.failure())
+        }
         Some(error) => Some(of_load(error, load)),
         None if outcome.status == Status::Interrupted => Some(context.interrupt.failure()),
         None => None,
@@ -356,7 +360,7 @@ fn receipt(
         delivery: "at-least-once".to_owned(),
         may_contain_duplicates: false,
         topic: args.topic.clone(),
-        topic_id: topic_id(load, &args.topic),
+        topic_id: topic::id(&load.service.client, &args.topic),
         schema_id,
         partitioner: Partitioner::default().to_string(),
         plan,
@@ -376,12 +380,6 @@ fn receipt(
         finished_at: outcome.finished_at,
         seconds: outcome.seconds,
     })
-}
-
-/// The topic's id as Kafka's tools write it (URL-safe base64); `None` from brokers that give none.
-fn topic_id(load: &Load<'_>, topic: &str) -> Option<String> {
-    let id = load.service.client.view().topics.get(topic)?.id;
-    (id != [0; 16]).then(|| URL_SAFE_NO_PAD.encode(id))
 }
 
 /// What can be known of the local files before anything is sent.

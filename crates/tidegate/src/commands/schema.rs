@@ -24,7 +24,7 @@ pub(crate) fn run(command: &SchemaCommand, context: &mut Context) -> Result<Fini
 }
 
 fn infer(args: &InferArgs, context: &Context) -> Result<SchemaSummary, Failure> {
-    let input = Input::prepare(&args.file, &args.csv)?;
+    let input = Input::prepare(&args.file, &args.csv, &context.interrupt)?;
     let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
     let inferred = input.infer(&name, &args.group_by, Format::Avro)?;
     for column in &inferred.columns {
@@ -59,7 +59,7 @@ fn describe(column: &ColumnReport) -> String {
 }
 
 fn check(args: &CheckArgs, context: &mut Context) -> Result<SchemaSummary, Failure> {
-    let input = Input::prepare(&args.file, &args.csv)?;
+    let input = Input::prepare(&args.file, &args.csv, &context.interrupt)?;
     let registry = match args.records.format {
         Format::Avro => Some(context.registry(&args.cluster, &args.registry)?),
         Format::Json => None,

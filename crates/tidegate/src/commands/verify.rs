@@ -76,7 +76,7 @@ fn with_receipt(
             .because(error)
         })?;
     let file = source_of(args, &receipt)?;
-    let input = Input::prepare(&file, &csv_of(&options)?)?;
+    let input = Input::prepare(&file, &csv_of(&options)?, &context.interrupt)?;
     let plan = input.plan_with(
         &options.schema,
         options.format,
@@ -110,7 +110,7 @@ fn with_topic(
             "FILE and --topic, or --receipt, say what is compared",
         ));
     };
-    let input = Input::prepare(file, &args.csv)?;
+    let input = Input::prepare(file, &args.csv, &context.interrupt)?;
     let reach = Reach {
         cluster: &args.cluster,
         registry: Some(&args.registry),
@@ -151,15 +151,11 @@ pub(crate) fn compare(
         return Err(Failure::new(Kind::Usage, message));
     }
     let partitions = topic::partitions(proof.client, proof.topic)?;
-    if let Some(receipt) = proof
+    if let Some(reason) = proof
         .receipt
-        .filter(|receipt| receipt.partitions.len() != partitions.len())
+        .and_then(|receipt| changed(proof, receipt, partitions.len()))
     {
-        let (then, now) = (receipt.partitions.len(), partitions.len());
-        return Ok(judged(cannot(format!(
-            "{} has {now} partitions now and had {then} when it was loaded",
-            proof.topic
-        ))));
+        return Ok(judged(cannot(reason)));
     }
     // With a receipt only our own records count, up to the last of them: somebody else's open transaction must not hide them.
     let isolation = if proof.receipt.is_some() {
@@ -210,6 +206,22 @@ pub(crate) fn compare(
         return Err(context.interrupt.failure());
     }
     Ok(judged(report?))
+}
+
+/// Why the topic is not the one that the receipt speaks of, if it is not.
+fn changed(proof: &Proof<'_>, receipt: &Receipt, now: usize) -> Option<String> {
+    let (topic, then) = (proof.topic, receipt.partitions.len());
+    let created_again = match (&receipt.topic_id, topic::id(proof.client, topic)) {
+        (Some(then), Some(now)) => *then != now,
+        _ => false,
+    };
+    if created_again {
+        return Some(format!(
+            "{topic} was deleted and created again since the load"
+        ));
+    }
+    (then != now)
+        .then(|| format!("{topic} has {now} partitions now and had {then} when it was loaded"))
 }
 
 /// Which part of each partition is read: the load's own, or all there is.
