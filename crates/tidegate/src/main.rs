@@ -99,9 +99,8 @@ fn print(text: &str, terminal: Terminal) {
 
 /// What cannot be parsed: clap's own words on stderr; help and version on stdout. Programs that asked for JSON get their one object.
 fn refuse(error: &clap::Error) -> ExitCode {
-    if error.print().is_err() {
-        // Nobody listens, and there is nothing else to do.
-    }
+    // Where nobody listens there is nothing else to do.
+    error.print().ok();
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }

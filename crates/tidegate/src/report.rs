@@ -10,7 +10,7 @@ use tidegate::core::receipt::{PartitionReceipt, RecordCounts, RowCounts};
 use tidegate::core::verify::{Difference, VerifyStatus};
 
 use crate::args::OutputForm;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 /// How many partitions a summary for people lists.
 const SHOWN_PARTITIONS: usize = 20;
@@ -219,7 +219,7 @@ pub(crate) fn render(command: &str, finished: &Finished, form: OutputForm, quiet
 /// The summary as one JSON object.
 fn to_json(command: &str, finished: &Finished) -> Value {
     let body = match &finished.summary {
-        Summary::Nothing => json!({ "status": "failed" }),
+        Summary::Nothing => json!({ "status": early_status(finished) }),
         Summary::Publish(summary) => json!(summary),
         Summary::Balance(summary) => json!(summary),
         Summary::Verify(summary) => json!(summary),
@@ -238,6 +238,14 @@ fn to_json(command: &str, finished: &Finished) -> Value {
         object.insert("error".to_owned(), failure.to_json());
     }
     Value::Object(object)
+}
+
+/// The status of a command that ended before it had anything to sum up.
+fn early_status(finished: &Finished) -> &'static str {
+    match finished.failure.as_ref().map(Failure::kind) {
+        Some(Kind::Signal(_)) => "interrupted",
+        _ => "failed",
+    }
 }
 
 fn human_publish(summary: &PublishSummary) -> String {
@@ -399,7 +407,6 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Kind;
 
     fn summary() -> PublishSummary {
         PublishSummary {
