@@ -232,7 +232,8 @@ def compare_summary(ring, topic, table, expected, before, found, summary):
     ring.equal(summary["status"], "complete", "status")
     ring.equal(summary["exit_code"], 0, "exit code in the summary")
     ring.equal(summary["topic"], topic, "topic in the summary")
-    ring.equal(summary["rows"], rows, "rows in the summary")
+    # Further fields are welcome: only those that users rely on are looked at.
+    ring.equal({name: summary["rows"][name] for name in rows}, rows, "rows in the summary")
     ring.equal(summary["records"]["delivered"], len(expected), "delivered records in the summary")
     if before:
         return
