@@ -1,20 +1,19 @@
 //! One link to one broker: writes Produce requests, reads their answers.
 //!
 //! One thread does both: whenever something is to be sent and the driver allows it, it writes; else it reads one answer. A broker works on
-//! one request per connection at a time, so nothing is lost by that, and TLS, whose streams cannot be split, fits in.
+//! one request per connection at a time, so little is lost by that, and TLS, whose streams cannot be split, fits in.
 
-use std::collections::VecDeque;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
 use kafka_protocol::messages::ProduceRequest as ProduceMessage;
-use kafka_protocol::protocol::VersionRange;
+use kafka_protocol::protocol::{Request, VersionRange};
 use tidegate_wire::produce::{self, ProduceRequest, TopicRef};
 use tidegate_wire::{BatchBody, ProducerStamp, encode_header};
 
-use super::machine::{Answer, Event, Identity, LinkId};
+use super::machine::{Answer, Event, Identity, Leadership, LinkId};
 use super::runner::Signal;
 use super::shared::Target;
 use crate::client::Client;
@@ -23,6 +22,18 @@ use crate::error::{Error, ErrorKind};
 
 /// Added to the time that the broker may take, for the way there and back.
 const TRAVEL: Duration = Duration::from_secs(1);
+
+/// Time for a connection to come about. A producer that is dropped meanwhile waits for it, so it is not long; trying again costs nothing.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the driver asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    pub(super) link: LinkId,
+    pub(super) node: i32,
+    /// Request time-outs that this link allows for one frame: more than one if the way to the broker proved slow.
+    pub(super) patience: u32,
+}
 
 /// A batch on its way through one link.
 #[derive(Debug)]
@@ -36,12 +47,12 @@ pub(super) struct Dispatch {
 /// The link's thread: opens the connection, then works until the driver drops the other end of `queue` or the connection breaks.
 pub(super) fn run(
     client: &Client,
-    link: LinkId,
-    node: i32,
+    order: Order,
     queue: &Receiver<Dispatch>,
     driver: &SyncSender<Signal>,
 ) {
-    let ended = Link::open(client, node).and_then(|mut open| {
+    let link = order.link;
+    let ended = Link::open(client, order).and_then(|mut open| {
         let socket = open.connection.socket_handle()?;
         // The driver is gone only when the producer is: then nobody wants to know.
         if driver.send(Signal::Opened(link, socket)).is_err() {
@@ -50,11 +61,7 @@ pub(super) fn run(
         open.work(link, queue, driver)
     });
     if let Err(error) = ended {
-        let lost = Event::Lost {
-            link,
-            why: error.to_string(),
-        };
-        drop(driver.send(Signal::Event(lost)));
+        drop(driver.send(Signal::Lost(link, error)));
     }
 }
 
@@ -69,28 +76,24 @@ struct Link {
     version: i16,
     request_timeout: Duration,
     client_id: String,
-    /// For each unanswered request, the version it was sent in is `version`; only their number matters.
-    unanswered: VecDeque<i32>,
     frame: Vec<u8>,
 }
 
 impl Link {
-    fn open(client: &Client, node: i32) -> Result<Self, Error> {
+    fn open(client: &Client, order: Order) -> Result<Self, Error> {
         let config = client.config();
-        let mut connection = client.open(node)?;
-        connection.set_timeout(config.request_timeout + TRAVEL);
+        let mut connection = client.open_within(order.node, OPEN_WITHIN)?;
+        connection.set_timeout(config.request_timeout * order.patience + TRAVEL);
         let ours = VersionRange {
             min: produce::MIN_VERSION,
             max: produce::MAX_VERSION,
         };
-        let key = <ProduceMessage as kafka_protocol::protocol::Request>::KEY;
-        let version = connection.versions().choose(key, ours)?;
+        let version = connection.versions().choose(ProduceMessage::KEY, ours)?;
         Ok(Self {
             connection,
             version,
             request_timeout: config.request_timeout,
             client_id: config.client_id.clone(),
-            unanswered: VecDeque::new(),
             frame: Vec::new(),
         })
     }
@@ -102,7 +105,7 @@ impl Link {
         driver: &SyncSender<Signal>,
     ) -> Result<(), Error> {
         loop {
-            let next = if self.unanswered.is_empty() {
+            let next = if self.connection.in_flight() == 0 {
                 queue.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 queue.try_recv()
@@ -112,10 +115,8 @@ impl Link {
                 Err(TryRecvError::Disconnected) => return Ok(()),
                 Err(TryRecvError::Empty) => {
                     let answer = self.receive()?;
-                    if driver
-                        .send(Signal::Event(Event::Answered { link, answer }))
-                        .is_err()
-                    {
+                    let answered = Signal::Event(Event::Answered { link, answer });
+                    if driver.send(answered).is_err() {
                         return Ok(());
                     }
                 }
@@ -147,31 +148,35 @@ impl Link {
         let correlation = self.connection.next_correlation_id();
         let prefix = produce::prefix(self.version, correlation, &request)
             .map_err(|error| Error::new(ErrorKind::TooLarge, error.to_string()))?;
-        let parts = [
-            &prefix[..],
-            &dispatch.body.records,
-            produce::trailer(self.version),
-        ];
-        self.connection.send_raw(correlation, &parts)?;
-        self.unanswered.push_back(correlation);
-        Ok(())
+        let trailer = produce::trailer(self.version);
+        self.connection
+            .send_raw(correlation, &[&prefix, &dispatch.body.records, trailer])
     }
 
+    /// The answer to the oldest request: the connection has matched its correlation id.
     fn receive(&mut self) -> Result<Answer, Error> {
         self.connection.receive_frame(&mut self.frame)?;
-        self.unanswered.pop_front();
         let (_, answer) = produce::parse_answer(self.version, &self.frame).map_err(|error| {
-            let message = format!(
-                "{}: the answer to Produce: {error}",
-                self.connection.address()
-            );
-            Error::new(ErrorKind::Protocol, message)
+            let address = self.connection.address();
+            Error::new(
+                ErrorKind::Protocol,
+                format!("{address}: the answer to Produce: {error}"),
+            )
         })?;
-        let throttle = u64::try_from(answer.throttle_ms).unwrap_or(0);
+        let first_cause = || {
+            answer
+                .record_errors
+                .first()
+                .and_then(|error| error.message.clone())
+        };
         Ok(Answer {
             code: answer.error_code,
             base_offset: answer.base_offset,
-            throttle: Duration::from_millis(throttle),
+            throttle: Duration::from_millis(u64::try_from(answer.throttle_ms).unwrap_or(0)),
+            new_leader: answer
+                .current_leader
+                .map(|(node, epoch)| Leadership { node, epoch }),
+            message: first_cause().or(answer.error_message),
         })
     }
 }

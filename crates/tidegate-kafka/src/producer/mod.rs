@@ -2,54 +2,39 @@
 //! threads, and settle as a whole.
 //!
 //! ```text
-//! append -> open batch -> sealed -> compressor thread -> driver thread (machine) -> link thread, one per broker -> broker
-//!                                                             settled batches <-'
+//! append -> open batch -> sealed -> compressors -> driver (machine) -> links, a few per broker -> broker
+//!                                                    settled batches <-'
 //! ```
 //!
-//! What is sent when, and what an answer means, is decided by the [`machine`] alone; the threads only move bytes and clocks. Threads
-//! are made in `runner` and nowhere else.
+//! What is sent when, and what an answer means, is decided by the [`machine`] alone; the threads only move bytes and clocks. They are
+//! made in `runner` and nowhere else.
+//!
+//! # Memory
+//! Open batches take up to 128 MiB together (batches get smaller with the number of partitions), and batches that are sealed and not settled
+//! 16 MiB and one batch for each partition. [`Producer::append`] waits when they would take more.
 
+mod asker;
+mod compress;
 mod link;
 pub mod machine;
 mod runner;
 mod shared;
+mod types;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kafka_protocol::messages::InitProducerIdRequest;
-use tidegate_wire::{BatchBuilder, Compression, RecordHeader};
+use tidegate_wire::{BatchBuilder, HEADER_LEN, MAX_BODY_LEN, RecordHeader};
 
-use crate::client::{Client, check};
+pub use types::{ProducerConfig, ProducerRecord, SettledBatch, Topic};
+
+use crate::client::Client;
 use crate::error::{Error, ErrorKind};
-use machine::{BatchId, Identity, Slot};
-use runner::Runner;
-use shared::{Shared, Target};
-
-/// How records become batches.
-#[derive(Clone, Debug)]
-pub struct ProducerConfig {
-    /// How batches are compressed.
-    pub compression: Compression,
-    /// Uncompressed bytes after which a batch is sealed; it shrinks with the number of partitions so that open batches take at most
-    /// 128 MiB together. The default, 1,000,000, stays under the default `max.message.bytes` of a topic (1,048,588) whatever the compression.
-    pub batch_size: usize,
-    /// Time after which an open batch is sealed although it is not full. It is looked at every few hundred records and in
-    /// [`Producer::poll`], so a producer that neither appends nor polls seals nothing.
-    pub linger: Duration,
-}
-
-impl Default for ProducerConfig {
-    fn default() -> Self {
-        Self {
-            compression: Compression::Lz4,
-            batch_size: 1_000_000,
-            linger: Duration::from_millis(200),
-        }
-    }
-}
+use compress::Sealed;
+use machine::Slot;
+use runner::{Runner, Setup};
+use shared::{Settlement, Shared, Target};
 
 /// Open batches of all partitions together take at most this many bytes.
 const OPEN_BYTES: usize = 128 * 1024 * 1024;
@@ -60,59 +45,20 @@ const SMALLEST_BATCH: usize = 16 * 1024;
 /// Sealed batches that are not settled take at most this many bytes (uncompressed), and one batch for each partition.
 const SEALED_BYTES: usize = 16 * 1024 * 1024;
 
+/// What a sealed batch counts for beside its records: it bounds the number of small batches too.
+const BATCH_CHARGE: usize = 1024;
+
 /// Records between two looks at the clock.
 const RECORDS_PER_LOOK: u32 = 512;
 
 /// What a record's framing may add to its key and value in a batch.
 const RECORD_OVERHEAD: usize = 64;
 
-/// A topic of one producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Topic {
-    first_slot: u32,
-    partitions: i32,
-}
+/// What a header's framing may add to its name and value.
+const HEADER_OVERHEAD: usize = 10;
 
-impl Topic {
-    /// How many partitions the topic had when it was opened.
-    pub fn partitions(self) -> i32 {
-        self.partitions
-    }
-}
-
-/// A record to be appended.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProducerRecord<'a> {
-    /// Its key.
-    pub key: Option<&'a [u8]>,
-    /// Its value; `None` is a tombstone in a compacted topic.
-    pub value: Option<&'a [u8]>,
-    /// Its headers.
-    pub headers: &'a [RecordHeader<'a>],
-    /// Milliseconds since 1970; `None`: when its batch was opened.
-    pub timestamp: Option<i64>,
-    /// A number of the caller's, such as a row; a batch remembers those of its first and its last record.
-    pub tag: u64,
-}
-
-/// What became of a batch.
-#[derive(Debug)]
-pub struct SettledBatch {
-    /// Its topic.
-    pub topic: Topic,
-    /// Its partition.
-    pub partition: i32,
-    /// How many records it has.
-    pub records: u32,
-    /// Offset of its first record; the others follow. `None` if the broker had it already and no longer knew where.
-    pub base_offset: Option<i64>,
-    /// Tag of its first record.
-    pub first_tag: u64,
-    /// Tag of its last record.
-    pub last_tag: u64,
-    /// Whether all in-sync replicas have it. After a failure it may or may not be in the log.
-    pub result: Result<(), Error>,
-}
+/// How long a wait for settlements goes on before the threads are looked after.
+const LOOK_AFTER_THREADS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Open {
@@ -123,24 +69,27 @@ struct Open {
 }
 
 /// An idempotent producer with `acks=all`. One thread appends; see [`poll`](Self::poll) for how it learns what became of the records.
+///
+/// Dropping it ends its threads and waits for them; what was not flushed may or may not arrive.
 #[derive(Debug)]
 pub struct Producer {
     client: Client,
     config: ProducerConfig,
     batch_size: usize,
     topics: HashMap<String, Topic>,
-    targets: Vec<Target>,
+    /// The topic of each slot.
+    owners: Vec<(Topic, i32)>,
     open: Vec<Option<Open>>,
-    open_count: usize,
+    /// No open batch was opened before this moment.
+    oldest: Option<Instant>,
     records_until_look: u32,
-    next_batch: u64,
-    /// Uncompressed bytes of the batches that were sealed and not yet taken back as settled.
-    sealed_bytes: usize,
+    /// Charges of the batches that were sealed and not yet taken back as settled.
+    charged: usize,
+    settlements: Vec<Settlement>,
+    /// Settled and not yet handed to the caller.
     settled: Vec<SettledBatch>,
     shared: Arc<Shared>,
-    jobs: Option<SyncSender<runner::Job>>,
     runner: Runner,
-    identity: Identity,
 }
 
 impl Producer {
@@ -149,46 +98,41 @@ impl Producer {
     /// # Errors
     /// [`ErrorKind::Authorization`] without the right to be idempotent; [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`].
     pub fn open(client: Client, config: ProducerConfig) -> Result<Self, Error> {
-        let identity = init_producer_id(&client)?;
-        let shared = Arc::new(Shared::default());
-        let (jobs, queue) = sync_channel(runner::SEALED_QUEUE);
-        let runner = Runner::start(
-            &client,
-            config.compression,
-            identity,
-            Arc::clone(&shared),
-            queue,
-        )?;
+        let shared = Arc::new(Shared::new(asker::init_producer_id(&client)?));
+        let setup = Setup {
+            codec: config.compression,
+            compressors: config.compression_threads.max(1),
+            links_per_node: config.connections_per_broker.max(1),
+        };
+        let runner = Runner::start(&client, setup, &shared)?;
         Ok(Self {
             client,
             batch_size: config.batch_size.max(1),
             config,
             topics: HashMap::new(),
-            targets: Vec::new(),
+            owners: Vec::new(),
             open: Vec::new(),
-            open_count: 0,
+            oldest: None,
             records_until_look: RECORDS_PER_LOOK,
-            next_batch: 0,
-            sealed_bytes: 0,
+            charged: 0,
+            settlements: Vec::new(),
             settled: Vec::new(),
             shared,
-            jobs: Some(jobs),
             runner,
-            identity,
         })
     }
 
-    /// The producer id that batches carry.
+    /// The producer id that new batches carry. It changes if a broker forgets it; each settled batch names its own.
     pub fn producer_id(&self) -> i64 {
-        self.identity.producer_id
+        self.shared.identity().producer_id
     }
 
-    /// Uncompressed bytes after which a batch is sealed, as it is now that the partitions are known.
+    /// Uncompressed bytes after which a batch is sealed, as it is now that the topics are known.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// Opens a topic, which must exist.
+    /// Opens a topic, which must exist. A producer may have several.
     ///
     /// # Errors
     /// [`ErrorKind::TopicMissing`], [`ErrorKind::Authorization`], [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`].
@@ -196,47 +140,54 @@ impl Producer {
         if let Some(topic) = self.topics.get(name) {
             return Ok(*topic);
         }
-        let client = self.client.clone();
-        let view = client.retrying(&[name], |client| {
+        let view = self.client.retrying(&[name], |client| {
             let view = client.refresh(&[name])?;
             view.topic(name).map(|_| ())?;
             Ok(view)
         })?;
         let found = view.topic(name)?;
         let too_many = |_| {
-            Error::new(
-                ErrorKind::Topic,
-                format!("topic {name} has too many partitions"),
-            )
+            let message = format!("topic {name} has too many partitions");
+            Error::new(ErrorKind::Topic, message)
         };
-        let first_slot = u32::try_from(self.targets.len()).map_err(too_many)?;
-        let partitions = i32::try_from(found.partitions.len()).map_err(too_many)?;
-        let name: Arc<str> = Arc::from(name);
-        for partition in 0..partitions {
+        let topic = Topic {
+            first_slot: u32::try_from(self.open.len()).map_err(too_many)?,
+            partitions: i32::try_from(found.partitions.len()).map_err(too_many)?,
+        };
+        let shared_name: Arc<str> = Arc::from(name);
+        for partition in 0..topic.partitions {
+            self.open.push(None);
+            self.owners.push((topic, partition));
             let target = Target {
-                topic: Arc::clone(&name),
+                topic: Arc::clone(&shared_name),
                 topic_id: found.id,
                 partition,
             };
-            self.targets.push(target.clone());
-            self.open.push(None);
-            self.submit(runner::Job::Add(target))?;
+            if !self.runner.add_target(target) {
+                return Err(self.gone());
+            }
         }
-        self.batch_size = (OPEN_BYTES / self.targets.len().max(1))
-            .max(SMALLEST_BATCH)
-            .min(self.config.batch_size);
-        let topic = Topic {
-            first_slot,
-            partitions,
-        };
-        self.topics.insert(name.to_string(), topic);
+        let share = (OPEN_BYTES / self.open.len().max(1)).max(SMALLEST_BATCH);
+        self.batch_size = self.batch_size.min(share).min(self.largest_batch(name));
+        self.topics.insert(name.to_owned(), topic);
         Ok(topic)
+    }
+
+    /// What the topic takes at most. Who may write to a topic need not have the right to read its settings: then there is no limit but the
+    /// configured one, and the broker refuses what is too large.
+    fn largest_batch(&self, name: &str) -> usize {
+        let configs = self.client.admin().topic_configs(name).ok();
+        let limit = configs.and_then(|configs| configs.get("max.message.bytes")?.parse().ok());
+        limit.map_or(usize::MAX, |limit: usize| {
+            limit.saturating_sub(HEADER_LEN).max(1)
+        })
     }
 
     /// Appends a record to the open batch of its partition. Waits while too much is under way.
     ///
     /// # Errors
-    /// The failure that stopped the producer, if one did; [`ErrorKind::Configuration`] for a partition that the topic does not have.
+    /// The failure that stopped the producer, if one did, at the latest when the batch is full; [`ErrorKind::Configuration`] for a partition
+    /// that the topic does not have; [`ErrorKind::TooLarge`] for a record that no batch can hold.
     #[inline]
     pub fn append(
         &mut self,
@@ -249,10 +200,8 @@ impl Producer {
         if self.records_until_look == 0 {
             self.look_at_the_clock()?;
         }
-        let len = record.key.map_or(0, <[u8]>::len)
-            + record.value.map_or(0, <[u8]>::len)
-            + RECORD_OVERHEAD;
-        if let Some(open) = &mut self.open[slot]
+        let len = most_bytes_of(&record);
+        if let Some(Some(open)) = self.open.get_mut(slot)
             && open.builder.body_len() + len <= self.batch_size
         {
             open.builder
@@ -260,15 +209,20 @@ impl Producer {
             open.last_tag = record.tag;
             return Ok(());
         }
-        self.append_to_new_batch(slot, record)
+        self.append_to_new_batch(slot, len, record)
     }
 
     #[cold]
     fn append_to_new_batch(
         &mut self,
         slot: usize,
+        len: usize,
         record: ProducerRecord<'_>,
     ) -> Result<(), Error> {
+        if len > MAX_BODY_LEN {
+            let message = format!("a record of {len} bytes: no batch can hold it");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
         self.seal(slot)?;
         if let Some(error) = self.shared.failure() {
             return Err(error);
@@ -278,32 +232,38 @@ impl Producer {
         buffer.reserve(self.batch_size);
         let mut builder = BatchBuilder::with_buffer(buffer, unix_millis());
         builder.append(record.timestamp, record.key, record.value, record.headers);
+        let opened = Instant::now();
+        self.oldest.get_or_insert(opened);
         self.open[slot] = Some(Open {
             builder,
-            opened: Instant::now(),
+            opened,
             first_tag: record.tag,
             last_tag: record.tag,
         });
-        self.open_count += 1;
         Ok(())
     }
 
+    /// Seals what has lingered.
     #[cold]
     fn look_at_the_clock(&mut self) -> Result<(), Error> {
         self.records_until_look = RECORDS_PER_LOOK;
-        if self.open_count == 0 {
-            return Ok(());
-        }
-        let now = Instant::now();
         let linger = self.config.linger;
+        let Some(oldest) = self.oldest.filter(|oldest| oldest.elapsed() >= linger) else {
+            return Ok(());
+        };
+        let now = Instant::now().max(oldest);
+        let mut oldest = None;
         for slot in 0..self.open.len() {
-            if self.open[slot]
-                .as_ref()
-                .is_some_and(|open| now.duration_since(open.opened) >= linger)
-            {
+            let Some(opened) = self.open[slot].as_ref().map(|open| open.opened) else {
+                continue;
+            };
+            if now.saturating_duration_since(opened) >= linger {
                 self.seal(slot)?;
+            } else {
+                oldest = Some(oldest.map_or(opened, |oldest: Instant| oldest.min(opened)));
             }
         }
+        self.oldest = oldest;
         Ok(())
     }
 
@@ -312,58 +272,57 @@ impl Producer {
         let Some(open) = self.open[slot].take() else {
             return Ok(());
         };
-        self.open_count -= 1;
         let body = open.builder.finish();
-        let bytes = body.records.len();
-        let allowed = SEALED_BYTES + self.targets.len() * self.batch_size;
-        while self.sealed_bytes > 0 && self.sealed_bytes + bytes > allowed {
-            self.take_settled(Some(Duration::from_secs(1)));
+        let charge = body.records.len() + BATCH_CHARGE;
+        let allowed = SEALED_BYTES + self.open.len() * self.batch_size;
+        while self.charged > 0 && self.charged + charge > allowed {
+            if !self.take_settled(LOOK_AFTER_THREADS) && self.is_stuck() {
+                break;
+            }
         }
-        self.sealed_bytes += bytes;
-        let sealed = runner::Sealed {
-            slot: Slot(u32::try_from(slot).unwrap_or(u32::MAX)),
-            batch: BatchId(self.next_batch),
+        self.charged += charge;
+        let slot = Slot(u32::try_from(slot).unwrap_or(u32::MAX));
+        let submitted = self.runner.submit(|batch| Sealed {
+            slot,
+            batch,
             body,
-            bytes,
+            charge,
             first_tag: open.first_tag,
             last_tag: open.last_tag,
-        };
-        self.next_batch += 1;
-        self.submit(runner::Job::Sealed(sealed))
+        });
+        if submitted { Ok(()) } else { Err(self.gone()) }
     }
 
-    fn submit(&mut self, job: runner::Job) -> Result<(), Error> {
-        let sent = self
-            .jobs
-            .as_ref()
-            .is_some_and(|jobs| jobs.send(job).is_ok());
-        if sent {
-            return Ok(());
-        }
-        Err(self
-            .shared
-            .failure()
-            .unwrap_or_else(|| Error::new(ErrorKind::Closed, "the producer was closed")))
+    /// Whether waiting for settlements is in vain: the producer has failed, all that it still knew has settled, or a thread is gone.
+    fn is_stuck(&self) -> bool {
+        self.shared.failure().is_some() || self.runner.is_finished()
     }
 
-    /// Moves what has settled since the last call to `self.settled`; waits at most `timeout` for the first.
-    fn take_settled(&mut self, timeout: Option<Duration>) {
-        let before = self.settled.len();
-        for settled in self.shared.take_settled(timeout) {
-            self.sealed_bytes -= settled.bytes;
-            let target = &self.targets[settled.slot.0 as usize];
-            let topic = self.topics[&*target.topic];
+    /// Why the threads are gone.
+    fn gone(&self) -> Error {
+        let closed = || Error::new(ErrorKind::Closed, "the producer's threads have ended");
+        self.shared.failure().unwrap_or_else(closed)
+    }
+
+    /// Moves what has settled since the last call to `self.settled`; waits at most `timeout` for the first. Returns whether there was any.
+    fn take_settled(&mut self, timeout: Duration) -> bool {
+        self.shared.take_settled(timeout, &mut self.settlements);
+        let any = !self.settlements.is_empty();
+        for settlement in self.settlements.drain(..) {
+            self.charged -= settlement.charge;
+            let (topic, partition) = self.owners[settlement.slot.0 as usize];
             self.settled.push(SettledBatch {
                 topic,
-                partition: target.partition,
-                records: settled.records,
-                base_offset: settled.base_offset,
-                first_tag: settled.first_tag,
-                last_tag: settled.last_tag,
-                result: settled.result,
+                partition,
+                records: settlement.records,
+                producer_id: settlement.producer_id,
+                base_offset: settlement.base_offset,
+                first_tag: settlement.first_tag,
+                last_tag: settlement.last_tag,
+                result: settlement.result,
             });
         }
-        debug_assert!(self.settled.len() >= before);
+        any
     }
 
     /// Seals every open batch, so that what was appended goes out now.
@@ -374,21 +333,27 @@ impl Producer {
         for slot in 0..self.open.len() {
             self.seal(slot)?;
         }
+        self.oldest = None;
         Ok(())
     }
 
-    /// Moves every batch that settled since the last call into `settled`, and seals batches that have lingered. Never waits for a broker.
+    /// Moves every batch that settled since the last call into `settled`, and seals batches that have lingered. Does not wait for a broker
+    /// unless it has to make room for what lingered.
+    ///
+    /// Call it now and then while appending: settled batches that nobody takes are kept.
     ///
     /// # Errors
     /// As [`append`](Self::append); what settled is in `settled` nevertheless.
     pub fn poll(&mut self, settled: &mut Vec<SettledBatch>) -> Result<(), Error> {
-        self.take_settled(None);
+        self.take_settled(Duration::ZERO);
+        let looked = self.look_at_the_clock();
         settled.append(&mut self.settled);
-        self.look_at_the_clock()?;
+        looked?;
         self.shared.failure().map_or(Ok(()), Err)
     }
 
-    /// As [`poll`](Self::poll), but waits up to `timeout` for a settlement if none is there. Returns whether there was one.
+    /// As [`poll`](Self::poll), but waits up to `timeout` for a settlement if none is there; what lingers is sealed meanwhile. Returns
+    /// whether there was one.
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
@@ -397,27 +362,44 @@ impl Producer {
         timeout: Duration,
         settled: &mut Vec<SettledBatch>,
     ) -> Result<bool, Error> {
-        if self.settled.is_empty() {
-            self.take_settled(Some(timeout));
+        let until = Instant::now() + timeout;
+        let before = settled.len();
+        loop {
+            self.poll(settled)?;
+            let left = until.saturating_duration_since(Instant::now());
+            if settled.len() > before || left.is_zero() {
+                return Ok(settled.len() > before);
+            }
+            let lingers = self
+                .oldest
+                .map(|oldest| self.config.linger.saturating_sub(oldest.elapsed()));
+            // Not shorter than a millisecond: clocks are not exact, and this is no place to spin.
+            let nap = lingers.map_or(left, |lingers| {
+                left.min(lingers.max(Duration::from_millis(1)))
+            });
+            self.take_settled(nap);
         }
-        let any = !self.settled.is_empty();
-        self.poll(settled)?;
-        Ok(any)
     }
 
-    /// Seals every open batch and waits until all have settled, or the producer failed.
+    /// Seals every open batch and waits until all have settled, or the producer failed. It fails if nothing at all settles within the
+    /// client's delivery time-out.
     ///
     /// # Errors
     /// The failure that stopped the producer; the batches it concerns are in `settled`.
     pub fn flush(&mut self, settled: &mut Vec<SettledBatch>) -> Result<(), Error> {
         let sealed = self.seal_all();
-        while self.sealed_bytes > 0 && !self.runner.is_finished() {
-            self.take_settled(Some(Duration::from_secs(1)));
+        while self.charged > 0 {
+            if !self.take_settled(LOOK_AFTER_THREADS) && self.is_stuck() {
+                break;
+            }
         }
-        self.take_settled(None);
         settled.append(&mut self.settled);
         sealed?;
-        self.shared.failure().map_or(Ok(()), Err)
+        match self.shared.failure() {
+            Some(error) => Err(error),
+            None if self.charged > 0 => Err(self.gone()),
+            None => Ok(()),
+        }
     }
 
     /// Flushes, and ends the threads.
@@ -429,22 +411,38 @@ impl Producer {
     }
 }
 
-impl Drop for Producer {
-    /// Ends the threads. What was not flushed may or may not arrive.
-    fn drop(&mut self) {
-        drop(self.jobs.take());
-        self.runner.stop();
-    }
-}
-
+#[inline]
 fn slot_of(topic: Topic, partition: i32) -> Result<usize, Error> {
     match u32::try_from(partition) {
         Ok(number) if partition < topic.partitions => Ok((topic.first_slot + number) as usize),
-        _ => Err(Error::new(
-            ErrorKind::Configuration,
-            format!("the topic has no partition {partition}"),
-        )),
+        _ => Err(no_partition(partition)),
     }
+}
+
+#[cold]
+fn no_partition(partition: i32) -> Error {
+    let message = format!("the topic has no partition {partition}");
+    Error::new(ErrorKind::Configuration, message)
+}
+
+/// As many bytes as the record may take in a batch, at most.
+#[inline]
+fn most_bytes_of(record: &ProducerRecord<'_>) -> usize {
+    let key = record.key.map_or(0, <[u8]>::len);
+    let value = record.value.map_or(0, <[u8]>::len);
+    let headers = if record.headers.is_empty() {
+        0
+    } else {
+        most_bytes_of_headers(record.headers)
+    };
+    key + value + headers + RECORD_OVERHEAD
+}
+
+fn most_bytes_of_headers(headers: &[RecordHeader<'_>]) -> usize {
+    let each = headers
+        .iter()
+        .map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len) + HEADER_OVERHEAD);
+    each.sum()
 }
 
 fn unix_millis() -> i64 {
@@ -452,21 +450,4 @@ fn unix_millis() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A producer id without a transactional id: any broker gives one.
-fn init_producer_id(client: &Client) -> Result<Identity, Error> {
-    let request = InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        .with_transaction_timeout_ms(i32::MAX)
-        .with_producer_id((-1).into())
-        .with_producer_epoch(-1);
-    client.retrying(&[], |client| {
-        let answer = client.call_any(&request)?;
-        check("obtain a producer id", answer.error_code, None)?;
-        Ok(Identity {
-            producer_id: answer.producer_id.0,
-            epoch: answer.producer_epoch,
-        })
-    })
 }

@@ -1,12 +1,12 @@
-//! The producer's threads: the ONE place of this crate where threads are made.
+//! The producer's threads: the ONE place of this crate where threads that live are made.
 //!
-//! - *compressor*: takes sealed batches in order and hands them, compressed, to the driver;
+//! - *compressors*: take sealed batches in turn and hand them, compressed, to the driver;
 //! - *driver*: owns the [`Machine`], tells it what happened and carries out what it asks for;
 //! - *asker*: asks for metadata and producer ids, which may take a while;
-//! - one *link* for each broker in use.
+//! - *links*: a few for each broker in use.
 //!
 //! Every queue between them is bounded. No cycle of full queues can form: links and asker send to the driver, and the driver never waits for
-//! them, because the machine limits what is on a link and asks one question at a time.
+//! them, because the machine limits what is on a link and asks one question of a sort at a time.
 
 use std::collections::HashMap;
 use std::net::TcpStream;
@@ -15,209 +15,176 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tidegate_wire::{BatchBody, Compression, Compressor};
+use tidegate_wire::{BatchBody, Compression};
 
-use super::link::{self, Dispatch};
+use super::asker::{self, Question};
+use super::compress::{self, Reorder, Sealed};
+use super::link::{self, Dispatch, Order};
 use super::machine::{
-    Action, BatchId, Event, Failure, Identity, Leader, LinkId, Machine, Rules, Slot,
+    Action, BatchId, Event, Failure, Identity, LinkId, MAX_PER_LINK, Machine, Rules, Slot,
 };
 use super::shared::{Settlement, Shared, Target};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 
-/// Sealed batches that wait for the compressor.
-pub(super) const SEALED_QUEUE: usize = 4;
+/// Sealed batches that wait for each compressor.
+const SEALED_QUEUE: usize = 2;
 
 /// Signals that wait for the driver.
 const SIGNAL_QUEUE: usize = 256;
 
-/// More than the machine ever puts on one link.
-const LINK_QUEUE: usize = 64;
-
 /// How long the driver sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// What the appending thread hands over.
-#[derive(Debug)]
-pub(super) enum Job {
-    Add(Target),
-    Sealed(Sealed),
-}
-
-/// A batch that takes no more records.
-#[derive(Debug)]
-pub(super) struct Sealed {
-    pub(super) slot: Slot,
-    pub(super) batch: BatchId,
-    pub(super) body: BatchBody,
-    /// Uncompressed.
-    pub(super) bytes: usize,
-    pub(super) first_tag: u64,
-    pub(super) last_tag: u64,
-}
+/// The most request time-outs that one frame may take on a link to a broker that proved slow, and after how many answers it counts as quick
+/// again. A whole batch over 64 kbit/s takes most of a minute; a broker that hangs must still be noticed.
+const LONGEST_PATIENCE: u32 = 4;
+const ANSWERS_UNTIL_QUICK: u32 = 100;
 
 /// What reaches the driver.
 #[derive(Debug)]
 pub(super) enum Signal {
-    Job(Job),
+    /// The next slot's target.
+    Target(Target),
+    Sealed(Sealed),
     Event(Event),
     /// A link is open; its socket, so that the driver can cut it.
     Opened(LinkId, TcpStream),
-    /// The appending thread is gone.
+    Lost(LinkId, Error),
+    /// The appending thread is gone, and so are the compressors.
     Stop,
 }
 
-#[derive(Debug)]
-enum Question {
-    Leaders(Vec<(Slot, Target)>),
-    Identity,
+/// How the threads are set up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    pub(super) codec: Compression,
+    pub(super) compressors: usize,
+    pub(super) links_per_node: usize,
 }
 
-/// The running threads.
+/// The running threads, as the appending thread sees them.
 #[derive(Debug)]
 pub(super) struct Runner {
+    signals: SyncSender<Signal>,
+    queues: Vec<SyncSender<Sealed>>,
+    compressors: Vec<JoinHandle<()>>,
     driver: Option<JoinHandle<()>>,
-    compressor: Option<JoinHandle<()>>,
+    next_batch: u64,
 }
 
 impl Runner {
     pub(super) fn start(
         client: &Client,
-        codec: Compression,
-        identity: Identity,
-        shared: Arc<Shared>,
-        jobs: Receiver<Job>,
+        setup: Setup,
+        shared: &Arc<Shared>,
     ) -> Result<Self, Error> {
         let (signals, inbox) = sync_channel(SIGNAL_QUEUE);
         let (questions, asked) = sync_channel(2);
+        let mut runner = Self {
+            signals: signals.clone(),
+            queues: Vec::new(),
+            compressors: Vec::new(),
+            driver: None,
+            next_batch: 0,
+        };
         let asker = {
             let (client, answers) = (client.clone(), signals.clone());
-            spawn("tidegate-metadata", move || ask(&client, &asked, &answers))?
+            let work = move || asker::run(&client, &asked, &answers);
+            spawn("tidegate-metadata", shared, work)?
         };
-        let rules = Rules {
-            delivery_timeout: client.config().delivery_timeout,
-            broken: None,
-        };
+        let timeout = client.config().delivery_timeout;
         let driver = Driver {
             client: client.clone(),
-            machine: Machine::new(identity, rules),
+            machine: Machine::new(shared.identity(), Rules::new(timeout, setup.links_per_node)),
             started: Instant::now(),
             targets: Vec::new(),
             batches: HashMap::new(),
+            reorder: Reorder::default(),
             links: HashMap::new(),
-            ended: Vec::new(),
+            patience: HashMap::new(),
+            ended: vec![asker],
             signals: signals.clone(),
-            questions,
-            asker,
-            shared: Arc::clone(&shared),
+            questions: Some(questions),
+            shared: Arc::clone(shared),
         };
-        let driver = spawn("tidegate-producer", move || driver.run(&inbox))?;
-        let compressor = spawn("tidegate-compress", move || {
-            compress(codec, &jobs, &signals, &shared);
-        })?;
-        Ok(Self {
-            driver: Some(driver),
-            compressor: Some(compressor),
-        })
+        let work = move || driver.run(&inbox);
+        runner.driver = Some(spawn("tidegate-producer", shared, work)?);
+        for _ in 0..setup.compressors {
+            let (sender, batches) = sync_channel(SEALED_QUEUE);
+            let (signals, buffers) = (signals.clone(), Arc::clone(shared));
+            let work = move || compress::run(setup.codec, &batches, &signals, &buffers);
+            runner
+                .compressors
+                .push(spawn("tidegate-compress", shared, work)?);
+            runner.queues.push(sender);
+        }
+        Ok(runner)
     }
 
+    /// Tells the driver where the next slot's batches go. Returns whether it still listens.
+    pub(super) fn add_target(&self, target: Target) -> bool {
+        self.signals.send(Signal::Target(target)).is_ok()
+    }
+
+    /// Hands a batch on; its number is made here. Returns whether anybody took it.
+    pub(super) fn submit(&mut self, make: impl FnOnce(BatchId) -> Sealed) -> bool {
+        let number = self.next_batch;
+        self.next_batch += 1;
+        let turn = number % (self.queues.len() as u64).max(1);
+        let queue = usize::try_from(turn)
+            .ok()
+            .and_then(|turn| self.queues.get(turn));
+        queue.is_some_and(|queue| queue.send(make(BatchId(number))).is_ok())
+    }
+
+    /// Whether what was submitted can still be settled.
     pub(super) fn is_finished(&self) -> bool {
         self.driver.as_ref().is_none_or(JoinHandle::is_finished)
     }
+}
 
-    /// Waits for all threads; the job queue must be closed.
-    pub(super) fn stop(&mut self) {
-        for handle in [self.compressor.take(), self.driver.take()]
-            .into_iter()
-            .flatten()
-        {
-            // A thread that panicked has said so on standard error.
-            drop(handle.join());
+impl Drop for Runner {
+    /// Ends all threads and waits for them, one after the other along the way of a batch.
+    fn drop(&mut self) {
+        self.queues.clear();
+        // A thread that panicked has said so on standard error; a driver that has ended needs no word.
+        for thread in self.compressors.drain(..) {
+            drop(thread.join());
+        }
+        drop(self.signals.send(Signal::Stop));
+        if let Some(driver) = self.driver.take() {
+            drop(driver.join());
         }
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+/// If one of the threads panics, whoever waits for the producer is told.
+struct Panicking(Arc<Shared>);
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let message = "a thread of the producer panicked";
+            self.0.fail(Error::new(ErrorKind::Closed, message));
+        }
+    }
+}
+
+fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let panicking = Panicking(Arc::clone(shared));
+    let guarded = move || {
+        let _panicking = panicking;
+        work();
+    };
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(work)
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::Configuration,
-                format!("start the thread {name}: {error}"),
-            )
-            .with_source(error)
-        })
-}
-
-/// The compressor's thread. There is one, so batches of a partition stay in order.
-fn compress(
-    codec: Compression,
-    jobs: &Receiver<Job>,
-    driver: &SyncSender<Signal>,
-    shared: &Shared,
-) {
-    let mut compressor = Compressor::new();
-    for mut job in jobs {
-        if let Job::Sealed(sealed) = &mut job {
-            // The smallest kept buffer would do; any of them is large enough after the first rounds.
-            let spare = Vec::with_capacity(sealed.body.records.len() / 2);
-            shared.give_buffer(sealed.body.compress(&mut compressor, codec, spare));
-        }
-        if driver.send(Signal::Job(job)).is_err() {
-            return;
-        }
-    }
-    drop(driver.send(Signal::Stop));
-}
-
-/// The asker's thread.
-fn ask(client: &Client, questions: &Receiver<Question>, driver: &SyncSender<Signal>) {
-    for question in questions {
-        let event = match question {
-            Question::Leaders(slots) => leaders(client, &slots),
-            Question::Identity => match super::init_producer_id(client) {
-                Ok(identity) => Event::Renewed(identity),
-                Err(error) => Event::RenewalFailed(error.to_string()),
-            },
-        };
-        if driver.send(Signal::Event(event)).is_err() {
-            return;
-        }
-    }
-}
-
-fn leaders(client: &Client, slots: &[(Slot, Target)]) -> Event {
-    let mut topics: Vec<&str> = slots.iter().map(|(_, target)| &*target.topic).collect();
-    topics.sort_unstable();
-    topics.dedup();
-    let view = match client.refresh(&topics) {
-        Ok(view) => view,
-        Err(error) => return Event::MetadataFailed(error.to_string()),
-    };
-    let leader_of = |target: &Target| {
-        let Some(topic) = view.topics.get(&*target.topic) else {
-            return Leader::Missing;
-        };
-        match topic.error_code {
-            0 if topic.id != target.topic_id => Leader::Recreated,
-            0 => match topic.partition(target.partition) {
-                None => Leader::Missing,
-                Some(partition) if view.brokers.contains_key(&partition.leader) => {
-                    Leader::Node(partition.leader)
-                }
-                Some(_) => Leader::Nobody,
-            },
-            3 => Leader::Missing,
-            code => Leader::Refused(code),
-        }
-    };
-    Event::Metadata(
-        slots
-            .iter()
-            .map(|(slot, target)| (*slot, leader_of(target)))
-            .collect(),
-    )
+        .spawn(guarded)
+        .map_err(|error| Error::io("start a thread of the producer", error))
 }
 
 /// A batch between sealing and settlement.
@@ -225,16 +192,24 @@ fn leaders(client: &Client, slots: &[(Slot, Target)]) -> Event {
 struct Waiting {
     body: Arc<BatchBody>,
     slot: Slot,
-    bytes: usize,
+    charge: usize,
     first_tag: u64,
     last_tag: u64,
 }
 
 #[derive(Debug)]
 struct LinkHandle {
+    node: i32,
     queue: SyncSender<Dispatch>,
     socket: Option<TcpStream>,
     thread: JoinHandle<()>,
+}
+
+/// How slow the way to a broker proved to be.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    timeouts: u32,
+    answers: u32,
 }
 
 #[derive(Debug)]
@@ -244,12 +219,13 @@ struct Driver {
     started: Instant,
     targets: Vec<Target>,
     batches: HashMap<BatchId, Waiting>,
+    reorder: Reorder,
     links: HashMap<LinkId, LinkHandle>,
-    /// Threads of dropped links; they end by themselves and are collected at the end.
+    patience: HashMap<i32, Patience>,
+    /// The asker, and threads of dropped links; these end by themselves and are collected now and then.
     ended: Vec<JoinHandle<()>>,
     signals: SyncSender<Signal>,
-    questions: SyncSender<Question>,
-    asker: JoinHandle<()>,
+    questions: Option<SyncSender<Question>>,
     shared: Arc<Shared>,
 }
 
@@ -262,62 +238,118 @@ impl Driver {
                 .machine
                 .wake_at()
                 .map_or(IDLE, |at| at.saturating_sub(now));
-            let event = match inbox.recv_timeout(wait) {
+            match inbox.recv_timeout(wait) {
                 Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(Signal::Event(event)) => Some(event),
-                Ok(Signal::Opened(link, socket)) => self.opened(link, socket),
-                Ok(Signal::Job(Job::Add(target))) => {
-                    self.targets.push(target);
-                    self.machine.add_partition();
-                    None
-                }
-                Ok(Signal::Job(Job::Sealed(sealed))) => self.sealed(sealed),
-                Err(RecvTimeoutError::Timeout) => Some(Event::Tick),
-            };
-            if let Some(event) = event {
-                self.machine
-                    .handle(self.started.elapsed(), event, &mut actions);
-            }
-            for action in actions.drain(..) {
-                self.carry_out(action);
+                Ok(signal) => self.take_in(signal, &mut actions),
+                Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick, &mut actions),
             }
         }
         self.end(inbox);
     }
 
+    fn take_in(&mut self, signal: Signal, actions: &mut Vec<Action>) {
+        match signal {
+            Signal::Target(target) => {
+                self.targets.push(target);
+                self.machine.add_partition();
+            }
+            Signal::Sealed(sealed) => {
+                self.reorder.push(sealed);
+                while let Some(sealed) = self.reorder.pop() {
+                    self.sealed(sealed, actions);
+                }
+            }
+            Signal::Event(event) => {
+                match &event {
+                    Event::Answered { link, .. } => self.note_answer(*link),
+                    Event::Renewed(identity) => self.shared.renew(*identity),
+                    _ => {}
+                }
+                self.tell(event, actions);
+            }
+            Signal::Opened(link, socket) => self.opened(link, socket, actions),
+            Signal::Lost(link, error) => self.lost(link, &error, actions),
+            Signal::Stop => {} // ends the loop that called this
+        }
+    }
+
+    fn tell(&mut self, event: Event, actions: &mut Vec<Action>) {
+        self.machine.handle(self.started.elapsed(), event, actions);
+        for action in actions.drain(..) {
+            self.carry_out(action);
+        }
+    }
+
     /// A link that was dropped while it was being opened is cut here: nobody else can.
-    fn opened(&mut self, link: LinkId, socket: TcpStream) -> Option<Event> {
+    fn opened(&mut self, link: LinkId, socket: TcpStream, actions: &mut Vec<Action>) {
         match self.links.get_mut(&link) {
             Some(handle) => {
                 handle.socket = Some(socket);
-                Some(Event::Opened(link))
+                self.tell(Event::Opened(link), actions);
             }
-            None => {
-                link::cut(&socket);
-                None
+            None => link::cut(&socket),
+        }
+    }
+
+    fn lost(&mut self, link: LinkId, error: &Error, actions: &mut Vec<Action>) {
+        let Some(handle) = self.links.remove(&link) else {
+            return;
+        };
+        // A connection that never came about says nothing about how slow the way is.
+        if error.kind() == ErrorKind::Timeout && handle.socket.is_some() {
+            let patience = self.patience.entry(handle.node);
+            let patience = patience.or_insert(Patience {
+                timeouts: 0,
+                answers: 0,
+            });
+            patience.timeouts = patience.timeouts.saturating_add(1);
+            patience.answers = 0;
+        }
+        self.ended.push(handle.thread);
+        let (kind, why) = (error.kind(), error.to_string());
+        let event = match kind {
+            ErrorKind::Authentication | ErrorKind::Authorization | ErrorKind::TooLarge => {
+                Event::Refused { kind, why }
+            }
+            _ => Event::Lost { link, why },
+        };
+        self.tell(event, actions);
+    }
+
+    fn note_answer(&mut self, link: LinkId) {
+        let Some(handle) = self.links.get(&link) else {
+            return;
+        };
+        if let Some(patience) = self.patience.get_mut(&handle.node) {
+            patience.answers += 1;
+            if patience.answers >= ANSWERS_UNTIL_QUICK {
+                self.patience.remove(&handle.node);
             }
         }
     }
 
-    fn sealed(&mut self, sealed: Sealed) -> Option<Event> {
+    fn sealed(&mut self, sealed: Sealed, actions: &mut Vec<Action>) {
+        let (slot, batch) = (sealed.slot, sealed.batch);
         let records = sealed.body.record_count;
         let waiting = Waiting {
             body: Arc::new(sealed.body),
-            slot: sealed.slot,
-            bytes: sealed.bytes,
+            slot,
+            charge: sealed.charge,
             first_tag: sealed.first_tag,
             last_tag: sealed.last_tag,
         };
-        self.batches.insert(sealed.batch, waiting);
-        if let Some(error) = self.shared.failure() {
-            self.settle(sealed.batch, None, Err(error));
-            return None;
+        self.batches.insert(batch, waiting);
+        match self.shared.failure() {
+            Some(error) => self.settle(batch, None, Err(error)),
+            None => self.tell(
+                Event::Sealed {
+                    slot,
+                    batch,
+                    records,
+                },
+                actions,
+            ),
         }
-        Some(Event::Sealed {
-            slot: sealed.slot,
-            batch: sealed.batch,
-            records,
-        })
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -331,20 +363,7 @@ impl Driver {
                 identity,
                 sequence,
             } => {
-                let (Some(handle), Some(waiting)) =
-                    (self.links.get(&link), self.batches.get(&batch))
-                else {
-                    return;
-                };
-                let target = self.targets[slot.0 as usize].clone();
-                let dispatch = Dispatch {
-                    target,
-                    body: Arc::clone(&waiting.body),
-                    identity,
-                    sequence,
-                };
-                // A link whose thread ended has said or will say that it is lost.
-                drop(handle.queue.try_send(dispatch));
+                self.send(link, slot, batch, identity, sequence);
             }
             Action::RefreshMetadata(slots) => {
                 let target = |slot: Slot| (slot, self.targets[slot.0 as usize].clone());
@@ -358,36 +377,63 @@ impl Driver {
         }
     }
 
+    fn send(&self, link: LinkId, slot: Slot, batch: BatchId, identity: Identity, sequence: i32) {
+        let (Some(handle), Some(waiting)) = (self.links.get(&link), self.batches.get(&batch))
+        else {
+            return;
+        };
+        let dispatch = Dispatch {
+            target: self.targets[slot.0 as usize].clone(),
+            body: Arc::clone(&waiting.body),
+            identity,
+            sequence,
+        };
+        // There is room, and a link whose thread has ended has said or will say that it is lost.
+        drop(handle.queue.try_send(dispatch));
+    }
+
     fn ask(&self, question: Question) {
-        // The machine has one question of each sort open at a time, so there is room.
-        drop(self.questions.try_send(question));
+        if let Some(questions) = &self.questions {
+            // The machine has one question of each sort open at a time, so there is room.
+            drop(questions.try_send(question));
+        }
     }
 
     fn open(&mut self, link: LinkId, node: i32) {
         self.ended.retain(|thread| !thread.is_finished());
-        let (queue, dispatches) = sync_channel(LINK_QUEUE);
+        let timeouts = self
+            .patience
+            .get(&node)
+            .map_or(0, |patience| patience.timeouts);
+        let patience = 1 << timeouts.min(LONGEST_PATIENCE.ilog2());
+        let order = Order {
+            link,
+            node,
+            patience,
+        };
+        let (queue, dispatches) = sync_channel(MAX_PER_LINK);
         let (client, signals) = (self.client.clone(), self.signals.clone());
-        let work = move || link::run(&client, link, node, &dispatches, &signals);
-        match spawn("tidegate-link", work) {
+        let work = move || link::run(&client, order, &dispatches, &signals);
+        match spawn("tidegate-link", &self.shared, work) {
             Ok(thread) => {
+                let socket = None;
                 self.links.insert(
                     link,
                     LinkHandle {
+                        node,
                         queue,
-                        socket: None,
+                        socket,
                         thread,
                     },
                 );
             }
-            Err(error) => {
-                let failure = Failure {
-                    kind: error.kind(),
-                    code: None,
-                    slot: None,
-                    why: error.to_string(),
-                };
-                self.fail(&failure);
-            }
+            Err(error) => self.fail(&Failure {
+                kind: error.kind(),
+                code: None,
+                slot: None,
+                batch: None,
+                why: error.to_string(),
+            }),
         }
     }
 
@@ -404,10 +450,18 @@ impl Driver {
         let Some(waiting) = self.batches.remove(&batch) else {
             return;
         };
+        let records = waiting.body.record_count;
+        // The link is done with it, so its buffer is free; only one that the batch was built in is worth keeping.
+        if let Ok(body) = Arc::try_unwrap(waiting.body)
+            && body.compression == Compression::None
+        {
+            self.shared.give_buffer(body.records);
+        }
         self.shared.settle(Settlement {
             slot: waiting.slot,
-            records: waiting.body.record_count,
-            bytes: waiting.bytes,
+            records,
+            charge: waiting.charge,
+            producer_id: self.machine.identity().producer_id,
             base_offset,
             first_tag: waiting.first_tag,
             last_tag: waiting.last_tag,
@@ -416,18 +470,29 @@ impl Driver {
     }
 
     fn fail(&mut self, failure: &Failure) {
-        let place = failure.slot.map(|slot| &self.targets[slot.0 as usize]);
-        let message = match place {
-            Some(target) => format!("{}-{}: {}", target.topic, target.partition, failure.why),
-            None => failure.why.clone(),
-        };
+        let message = format!("{}{}", self.place(failure), failure.why);
         let error = Error::failure(failure.kind, failure.code, message);
         self.shared.fail(error.repeat());
-        let mut open: Vec<BatchId> = self.batches.keys().copied().collect();
-        open.sort_unstable();
-        for batch in open {
+        let mut unsettled: Vec<BatchId> = self.batches.keys().copied().collect();
+        unsettled.sort_unstable();
+        for batch in unsettled {
             self.settle(batch, None, Err(error.repeat()));
         }
+    }
+
+    /// Where a failure is, as far as is known: `topic usage, partition 3, rows 101 to 250: `.
+    fn place(&self, failure: &Failure) -> String {
+        let Some(slot) = failure.slot else {
+            return String::new();
+        };
+        let target = &self.targets[slot.0 as usize];
+        let mut place = format!("topic {}, partition {}", target.topic, target.partition);
+        if let Some(waiting) = failure.batch.and_then(|batch| self.batches.get(&batch)) {
+            let rows = format!(", rows {} to {}", waiting.first_tag, waiting.last_tag);
+            place.push_str(&rows);
+        }
+        place.push_str(": ");
+        place
     }
 
     /// Cuts all links and waits for every thread; their last signals are taken in so that none waits for room.
@@ -436,10 +501,8 @@ impl Driver {
         for link in links {
             self.close(link);
         }
-        drop(self.questions);
-        let mut threads = self.ended;
-        threads.push(self.asker);
-        for thread in threads {
+        self.questions = None;
+        for thread in std::mem::take(&mut self.ended) {
             while !thread.is_finished() {
                 if let Ok(Signal::Opened(_, socket)) = inbox.recv_timeout(Duration::from_millis(20))
                 {
@@ -447,6 +510,17 @@ impl Driver {
                 }
             }
             drop(thread.join());
+        }
+        // Only now, so that nobody waits for the outcome of what was never sent.
+        let closed = || {
+            Error::new(
+                ErrorKind::Closed,
+                "the producer was closed before this was delivered",
+            )
+        };
+        let unsettled: Vec<BatchId> = self.batches.keys().copied().collect();
+        for batch in unsettled {
+            self.settle(batch, None, Err(closed()));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A small generator of numbers that are the same for the same seed on every machine (SplitMix64).
 
+use crate::cluster::NODES;
+
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -22,6 +24,15 @@ impl Random {
 
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
+    }
+
+    /// As [`between`](Self::between), for an index or a count.
+    pub(crate) fn size(&mut self, low: usize, high: usize) -> usize {
+        usize::try_from(self.between(low as u64, high as u64)).unwrap_or(high)
+    }
+
+    pub(crate) fn node(&mut self) -> i32 {
+        i32::try_from(self.below(NODES as u64)).unwrap_or(0)
     }
 
     pub(crate) fn percent(&mut self, chance: u64) -> bool {
