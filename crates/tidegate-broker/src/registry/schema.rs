@@ -103,6 +103,12 @@ mod tests {
     }
 
     #[test]
+    fn a_default_keeps_every_digit() {
+        let text = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"double","default":123456789.12345679}]}"#;
+        assert_eq!(ParsedSchema::parse(text).unwrap().text, text);
+    }
+
+    #[test]
     fn what_readers_rely_on_does_count() {
         let plain = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"}]}"#;
         for other in [
