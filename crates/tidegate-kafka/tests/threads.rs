@@ -1,0 +1,94 @@
+//! A producer that is closed or dropped leaves no thread behind, whatever state it is in. Alone in its process, so that threads can be counted.
+#![cfg(all(test, target_os = "linux"))]
+
+use std::time::{Duration, Instant};
+
+use tidegate_broker::{Action, ApiKey, Broker, BrokerConfig, Rule};
+use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord};
+use tidegate_kafka::{Client, ClientConfig, NewTopic};
+
+/// Names of this process's threads that belong to a producer. The kernel keeps 15 bytes of each.
+fn producer_threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let ours = [
+        "tidegate-metada",
+        "tidegate-produc",
+        "tidegate-compre",
+        "tidegate-link",
+    ];
+    names
+        .map(|name| name.trim().to_owned())
+        .filter(|name| ours.contains(&name.as_str()))
+        .collect()
+}
+
+fn open(client: &Client) -> Producer {
+    let mut producer = Producer::open(client.clone(), ProducerConfig::default()).unwrap();
+    let topic = producer.topic("threads").unwrap();
+    for tag in 0..1_000 {
+        let record = ProducerRecord {
+            value: Some(b"value"),
+            tag,
+            ..ProducerRecord::default()
+        };
+        producer.append(topic, 0, record).unwrap();
+    }
+    producer
+}
+
+#[test]
+fn no_thread_is_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(BrokerConfig::new(folder.path())).unwrap();
+    let client =
+        Client::connect(ClientConfig::new(&broker.address().to_string()).unwrap()).unwrap();
+    let new = NewTopic {
+        name: "threads".to_owned(),
+        partitions: Some(1),
+        ..NewTopic::default()
+    };
+    client.admin().create_topic(&new).unwrap();
+    let mut settled = Vec::new();
+
+    // Closed.
+    let producer = open(&client);
+    assert!(producer_threads().len() >= 3, "{:?}", producer_threads());
+    producer.close(&mut settled).unwrap();
+    assert_eq!(producer_threads(), [""; 0]);
+
+    // Dropped with an open batch.
+    drop(open(&client));
+    assert_eq!(producer_threads(), [""; 0]);
+
+    // Dropped while a broker does not answer.
+    let held = broker
+        .faults()
+        .inject(Rule::new(ApiKey::Produce, Action::Hold));
+    let mut producer = open(&client);
+    producer.seal_all().unwrap();
+    assert!(held.wait_fired(1, Duration::from_secs(10)));
+    let started = Instant::now();
+    drop(producer);
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(producer_threads(), [""; 0]);
+    held.remove();
+
+    // Dropped while there is no broker.
+    let mut producer = open(&client);
+    broker.stop().unwrap();
+    producer.seal_all().unwrap();
+    let started = Instant::now();
+    drop(producer);
+    assert!(
+        started.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(producer_threads(), [""; 0]);
+}
