@@ -52,6 +52,11 @@ impl Client {
     }
 
     pub(crate) fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
+        self.try_send(version, request).unwrap()
+    }
+
+    /// As `send`, to a broker that may die meanwhile.
+    fn try_send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<i32> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -65,9 +70,9 @@ impl Client {
             .unwrap();
         request.encode(&mut frame, version).unwrap();
         let length = i32::try_from(frame.len()).unwrap().to_be_bytes();
-        self.stream.write_all(&length).unwrap();
-        self.stream.write_all(&frame).unwrap();
-        self.correlation_id
+        self.stream.write_all(&length)?;
+        self.stream.write_all(&frame)?;
+        Ok(self.correlation_id)
     }
 
     /// The next answer; an error if the connection ends or nothing comes.
@@ -92,7 +97,7 @@ impl Client {
         version: i16,
         request: &R,
     ) -> std::io::Result<R::Response> {
-        let sent = self.send(version, request);
+        let sent = self.try_send(version, request)?;
         let (received, response) = self.receive::<R>(version)?;
         assert_eq!(received, sent);
         Ok(response)
