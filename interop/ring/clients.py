@@ -46,7 +46,7 @@ class Cluster:
     @functools.cached_property
     def admin(self) -> AdminClient:
         # Kept for the whole run: an answer that is waited for dies with the client that asked.
-        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
 
     def create_topic(self, topic: str, partitions: int) -> None:
         self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(PATIENCE)

@@ -1,5 +1,6 @@
 //! A producer that is closed or dropped leaves no thread behind, whatever state it is in. Alone in its process, so that threads can be counted.
-#![cfg(all(test, target_os = "linux"))]
+#![cfg(test)]
+#![cfg(target_os = "linux")]
 
 use std::time::{Duration, Instant};
 
