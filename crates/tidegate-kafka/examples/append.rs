@@ -39,9 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut settled = Vec::new();
     let mut key = *b"0000000000";
     for number in 0..records {
-        for (place, digit) in (0..).zip(key.iter_mut().rev()) {
-            *digit = b'0' + u8::try_from(number / 10_u64.pow(place) % 10)?;
-        }
+        count_up(&mut key);
         let value = *b"\x00\x00\x00\x00\x01 thirty-four bytes of a value";
         let partition = i32::try_from(number / 4096)? % topic.partitions();
         let record = ProducerRecord {
@@ -68,4 +66,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         settled.len()
     );
     Ok(())
+}
+
+/// Adds one to a number in decimal digits: cheaper than writing it anew, so that what is measured is the producer.
+fn count_up(digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        if *digit < b'9' {
+            *digit += 1;
+            return;
+        }
+        *digit = b'0';
+    }
 }

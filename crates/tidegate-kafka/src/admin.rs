@@ -26,6 +26,7 @@ use crate::cluster::TopicView;
 use crate::error::{Error, ErrorKind};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
+const GROUP_ID_NOT_FOUND: i16 = 69;
 
 /// Which records a reader sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,12 +74,22 @@ pub struct NewTopic {
 /// A consumer group as its coordinator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupDescription {
-    /// `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Dead`.
+    /// `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance`, or `Dead` if there is no such group.
     pub state: String,
     /// The assignor that the group agreed on; empty if it has none.
     pub protocol: String,
     /// Member ids with the client ids behind them.
     pub members: Vec<(String, String)>,
+}
+
+impl GroupDescription {
+    fn dead() -> Self {
+        Self {
+            state: "Dead".to_owned(),
+            protocol: String::new(),
+            members: Vec::new(),
+        }
+    }
 }
 
 /// The administrative requests of a cluster. Each waits for its answer, at most the client's request time-out.
@@ -354,6 +365,10 @@ impl Admin {
                     format!("no answer about group {group}"),
                 ));
             };
+            // Kafka forgets an empty group without offsets, and from version 6 of the request on says so by an error (KIP-1043).
+            if found.error_code == GROUP_ID_NOT_FOUND {
+                return Ok(GroupDescription::dead());
+            }
             check(
                 format_args!("describe group {group}"),
                 found.error_code,

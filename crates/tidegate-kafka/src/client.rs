@@ -420,24 +420,54 @@ impl Client {
         }
     }
 
-    /// Runs `operation` until it succeeds, fails for good, or the request time-out has passed; metadata of `topics` is refreshed
-    /// before each further try.
+    /// Runs `operation` until it succeeds, fails for good, or [`Patience`] ends; metadata of `topics` is refreshed before each further
+    /// try.
     pub(crate) fn retrying<T>(
         &self,
         topics: &[&str],
         mut operation: impl FnMut(&Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let deadline = Instant::now() + self.config().request_timeout;
+        let patience = Patience::new(self.config());
         loop {
             match operation(self) {
-                Err(error) if error.is_retriable() && Instant::now() + RETRY_PAUSE < deadline => {
+                Err(error) if patience.allows_another_try(&error) => {
                     thread::sleep(RETRY_PAUSE);
                     // Its failure shows up as the operation's, with more to say.
-                    drop(self.refresh_before(topics, deadline));
+                    drop(self.refresh(topics));
                 }
                 result => return result,
             }
         }
+    }
+}
+
+/// How long to go on trying.
+///
+/// A broker that answers "not now" gets one request time-out to change its mind. One that does not answer has used that up with the first
+/// try already, and one lost answer must not end a run: that is tried for three time-outs in all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    started: Instant,
+    request_timeout: Duration,
+}
+
+impl Patience {
+    /// The longest that all tries take, in request time-outs.
+    pub(crate) const UNANSWERED: u32 = 3;
+
+    pub(crate) fn new(config: &ClientConfig) -> Self {
+        Self {
+            started: Instant::now(),
+            request_timeout: config.request_timeout,
+        }
+    }
+
+    pub(crate) fn allows_another_try(&self, error: &Error) -> bool {
+        let limit = match error.kafka_code() {
+            Some(_) => self.request_timeout,
+            None => self.request_timeout * Self::UNANSWERED,
+        };
+        error.is_retriable() && self.started.elapsed() + RETRY_PAUSE < limit
     }
 }
 
@@ -464,11 +494,11 @@ pub(crate) fn at_coordinator<T>(
     group: &str,
     mut operation: impl FnMut(&Client, i32) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let deadline = Instant::now() + client.config().request_timeout;
+    let patience = Patience::new(client.config());
     let mut node_id = client.coordinator(CoordinatorKind::Group, group)?;
     loop {
         match operation(client, node_id) {
-            Err(error) if error.is_retriable() && Instant::now() + RETRY_PAUSE < deadline => {
+            Err(error) if patience.allows_another_try(&error) => {
                 thread::sleep(RETRY_PAUSE);
                 if error.kafka_code().is_none_or(retry::coordinator_moved) {
                     node_id = client.coordinator(CoordinatorKind::Group, group)?;

@@ -2,7 +2,7 @@
 //!
 //! The order of things: find the coordinator, join, and as the leader divide the partitions; sync, and read what was given; heartbeat, until
 //! the coordinator says that the group rebalances; join again. With an eager assignor everything is given up before joining; with a
-//! cooperative one (KIP-429) only what was given to somebody else, afterwards, which takes another round.
+//! cooperative one (KIP-429) only what is meant for somebody else, afterwards, which takes another round.
 //!
 //! What keeps two members from reading the same partition:
 //! - a generation is a term: the coordinator refuses heartbeats and commits of another generation than its own;
@@ -169,6 +169,8 @@ pub(crate) struct Member {
     /// The counts that our own last assignment as the leader was made with.
     counted: BTreeMap<String, i32>,
     owned: BTreeSet<TopicPartition>,
+    /// Those of `owned` that were taken away and are held until the next join, so that what was read of them can still be committed.
+    leaving: BTreeSet<TopicPartition>,
     /// The generation in which `owned` was given.
     owned_generation: i32,
     link: Link,
@@ -196,6 +198,7 @@ impl Member {
             leader: false,
             counted: BTreeMap::new(),
             owned: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             owned_generation: -1,
             link: Link::Down,
             phase: Phase::Join,
@@ -339,6 +342,12 @@ impl Member {
     fn send_join(&mut self, now: Duration) {
         if self.is_eager() {
             self.give_up_all(false);
+        }
+        let leaving = std::mem::take(&mut self.leaving);
+        if !leaving.is_empty() {
+            self.owned.retain(|partition| !leaving.contains(partition));
+            self.actions
+                .push(Action::Revoked(leaving.into_iter().collect()));
         }
         let subscription = MemberSubscription {
             topics: self.topics.iter().cloned().collect(),
@@ -485,19 +494,18 @@ impl Member {
             .into_iter()
             .filter(|partition| self.topics.contains(&partition.topic))
             .collect();
-        let revoked: Vec<TopicPartition> = self.owned.difference(&given).cloned().collect();
         let added: Vec<TopicPartition> = given.difference(&self.owned).cloned().collect();
-        self.owned = given;
+        self.leaving = self.owned.difference(&given).cloned().collect();
+        self.owned.extend(given);
         self.owned_generation = self.generation;
         self.phase = Phase::Stable;
         self.next_heartbeat = now + self.settings.heartbeat_interval;
-        if !revoked.is_empty() {
-            // Somebody is waiting for these: come back without them, so that they can be given out.
-            self.actions.push(Action::Revoked(revoked));
-            self.phase = Phase::Join;
-        }
         if !added.is_empty() {
             self.actions.push(Action::Assigned(added));
+        }
+        if !self.leaving.is_empty() {
+            // Somebody is waiting for these: come back without them, so that they can be given out.
+            self.rebalance_due();
         }
     }
 
@@ -577,6 +585,7 @@ impl Member {
 
     fn give_up_all(&mut self, lost: bool) {
         self.owned_generation = -1;
+        self.leaving.clear();
         if self.owned.is_empty() {
             return;
         }
@@ -738,13 +747,20 @@ mod tests {
             (partitions(&[0, 1]), 1)
         );
         member.handle(more, Event::Joined(answer(2, "other", "me")));
-        // One goes, one comes: gives up first, and joins again for whoever waits for it.
+        // One goes, one comes. What goes may still be committed; then it joins again without it, for whoever waits for it.
         let actions = member.handle(more, given(&[1, 2]));
-        assert!(
-            matches!(&actions[..], [Action::Revoked(gone), Action::Assigned(new), Action::Join { .. }]
-                if *gone == partitions(&[0]) && *new == partitions(&[2])),
-            "{actions:?}"
+        assert_eq!(
+            actions,
+            [Action::Assigned(partitions(&[2])), Action::RebalanceDue]
         );
+        assert_eq!(member.owned().len(), 3);
+        let actions = member.handle(more, Event::Proceed);
+        let [Action::Revoked(gone), Action::Join { protocols, .. }] = &actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(*gone, partitions(&[0]));
+        let subscription = protocol::decode_subscription(&protocols[0].1).unwrap();
+        assert_eq!(subscription.owned, partitions(&[1, 2]));
     }
 
     #[test]

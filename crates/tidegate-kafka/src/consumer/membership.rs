@@ -60,6 +60,9 @@ pub(super) struct Membership {
     to_count: Option<Vec<String>>,
     next_count: Instant,
     changes: Vec<Change>,
+    /// For each partition that is held and placed: the offset at which reading began when it was given to us. An offset below comes from an
+    /// earlier tenure, and somebody else may have committed more since.
+    floors: BTreeMap<TopicPartition, i64>,
 }
 
 impl Membership {
@@ -83,6 +86,7 @@ impl Membership {
             to_count: None,
             next_count: now,
             changes: Vec::new(),
+            floors: BTreeMap::new(),
         }
     }
 
@@ -92,6 +96,11 @@ impl Membership {
 
     pub(super) fn owned(&self) -> impl Iterator<Item = &TopicPartition> {
         self.member.owned().iter()
+    }
+
+    /// Notes that a partition that was given to us is read from here on; no offset below it may be committed.
+    pub(super) fn placed(&mut self, partition: TopicPartition, floor: i64) {
+        self.floors.insert(partition, floor);
     }
 
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
@@ -213,6 +222,8 @@ impl Membership {
             }
             Action::RebalanceDue => self.changes.push(Change::Due),
             Action::Revoked(partitions) | Action::Lost(partitions) => {
+                self.floors
+                    .retain(|partition, _| !partitions.contains(partition));
                 self.changes.push(Change::Stop(partitions));
             }
             Action::Assigned(partitions) => self.changes.push(Change::Start(partitions)),
@@ -344,8 +355,11 @@ impl Membership {
                     _ => return Err(error),
                 },
             };
-            if let Some(generation) = self.member.generation() {
+            if self.member.is_stable()
+                && let Some(generation) = self.member.generation()
+            {
                 self.feed(Event::CommitRefused { code, generation })?;
+                self.proceed()?;
             }
             self.settle(deadline)?;
         }
@@ -359,7 +373,11 @@ impl Membership {
         let mut lost = Vec::new();
         for offset in offsets {
             let partition = TopicPartition::new(offset.0, offset.1);
-            if self.member.owned().contains(&partition) {
+            if self
+                .floors
+                .get(&partition)
+                .is_some_and(|floor| offset.2 >= *floor)
+            {
                 ours.push(*offset);
             } else {
                 lost.push(partition);
@@ -391,7 +409,7 @@ impl Membership {
         }
         let names: Vec<String> = lost.iter().map(ToString::to_string).collect();
         let message = format!(
-            "group {}: {} not committed, for the group has given it to another member, which reads it again",
+            "group {}: {} not committed: taken away by a rebalance, and read again from its last commit",
             self.config.id,
             names.join(", ")
         );
@@ -401,7 +419,6 @@ impl Membership {
     /// Goes on with a rebalance until the group is settled or the deadline has passed.
     fn settle(&mut self, deadline: Instant) -> Result<(), Error> {
         loop {
-            self.proceed()?;
             self.advance()?;
             let now = Instant::now();
             if self.member.is_stable() || now >= deadline {

@@ -124,6 +124,8 @@ pub struct Consumer {
     config: ConsumerConfig,
     fetcher: Fetcher,
     membership: Option<Membership>,
+    /// Whether the caller was told that a rebalance is about to begin.
+    announced: bool,
     /// Partitions the group gave us, of which the committed offset is not known yet.
     unplaced: Vec<TopicPartition>,
     place_not_before: Instant,
@@ -151,6 +153,7 @@ impl Consumer {
             config,
             fetcher,
             membership: None,
+            announced: false,
             unplaced: Vec::new(),
             place_not_before: Instant::now(),
         })
@@ -205,11 +208,14 @@ impl Consumer {
     /// [`Reset::None`]; and troubles that last longer than the client's delivery time-out.
     pub fn poll(&mut self, timeout: Duration) -> Result<Vec<FetchedBatches>, Error> {
         let deadline = Instant::now() + timeout;
-        if let Some(membership) = &mut self.membership {
+        if std::mem::take(&mut self.announced)
+            && let Some(membership) = &mut self.membership
+        {
             membership.proceed()?;
         }
         loop {
             if self.advance_membership()? {
+                self.announced = true;
                 return Ok(Vec::new());
             }
             let held = self.fetcher.take_held();
@@ -302,6 +308,13 @@ impl Consumer {
         }
         for (partition, start) in starts {
             self.unplaced.retain(|waiting| *waiting != partition);
+            if let Some(membership) = &mut self.membership {
+                let floor = match start {
+                    Start::At(offset) => offset,
+                    Start::Earliest | Start::Latest => i64::MIN,
+                };
+                membership.placed(partition.clone(), floor);
+            }
             self.fetcher.add(partition, start);
         }
         Ok(())
@@ -409,8 +422,8 @@ impl Consumer {
     /// most the request time-out.
     ///
     /// # Errors
-    /// [`ErrorKind::Group`] if a partition belongs to another member by now: the offsets of the others are committed all the same, and that
-    /// member reads the records again; nothing is wrong with this one. [`ErrorKind::Configuration`] without a group.
+    /// [`ErrorKind::Group`] if a partition was taken away by a rebalance, even if it came back since: the offsets of the others are committed
+    /// all the same, whoever holds it reads it again from its last commit, and this member may go on. [`ErrorKind::Configuration`] without a group.
     pub fn commit(&mut self, offsets: &[(&str, i32, i64)]) -> Result<(), Error> {
         if let Some(membership) = &mut self.membership {
             return membership.commit(offsets);

@@ -201,24 +201,25 @@ impl Producer {
             self.look_at_the_clock()?;
         }
         let len = most_bytes_of(&record);
-        if let Some(Some(open)) = self.open.get_mut(slot)
-            && open.builder.body_len() + len <= self.batch_size
-        {
+        let fits = match self.open.get(slot) {
+            Some(Some(open)) => open.builder.body_len() + len <= self.batch_size,
+            _ => false,
+        };
+        if !fits {
+            self.open_batch(slot, len, record.tag)?;
+        }
+        // One place alone that builds records, so that the compiler puts all of it here.
+        if let Some(Some(open)) = self.open.get_mut(slot) {
             open.builder
                 .append(record.timestamp, record.key, record.value, record.headers);
             open.last_tag = record.tag;
-            return Ok(());
         }
-        self.append_to_new_batch(slot, len, record)
+        Ok(())
     }
 
+    /// Seals the slot's open batch, if there is one, and opens the next one for a record of at most `len` bytes.
     #[cold]
-    fn append_to_new_batch(
-        &mut self,
-        slot: usize,
-        len: usize,
-        record: ProducerRecord<'_>,
-    ) -> Result<(), Error> {
+    fn open_batch(&mut self, slot: usize, len: usize, tag: u64) -> Result<(), Error> {
         if len > MAX_BODY_LEN {
             let message = format!("a record of {len} bytes: no batch can hold it");
             return Err(Error::new(ErrorKind::TooLarge, message));
@@ -230,15 +231,13 @@ impl Producer {
         let mut buffer = self.shared.take_buffer();
         // All of it at once: growing in steps would copy what is there.
         buffer.reserve(self.batch_size);
-        let mut builder = BatchBuilder::with_buffer(buffer, unix_millis());
-        builder.append(record.timestamp, record.key, record.value, record.headers);
         let opened = Instant::now();
         self.oldest.get_or_insert(opened);
         self.open[slot] = Some(Open {
-            builder,
+            builder: BatchBuilder::with_buffer(buffer, unix_millis()),
             opened,
-            first_tag: record.tag,
-            last_tag: record.tag,
+            first_tag: tag,
+            last_tag: tag,
         });
         Ok(())
     }

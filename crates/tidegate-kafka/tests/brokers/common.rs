@@ -82,21 +82,25 @@ pub(crate) fn append_in(
         batch_header: &header,
         body_len: body.records.len(),
     };
-    let leader = client
-        .refresh(&[topic])
-        .unwrap()
-        .leader(topic, partition)
-        .unwrap();
-    let mut connection = client.open(leader).unwrap();
-    let correlation = connection.next_correlation_id();
-    let prefix = produce::prefix(VERSION, correlation, &request).unwrap();
-    let parts = [&prefix[..], &body.records, produce::trailer(VERSION)];
-    connection.send_raw(correlation, &parts).unwrap();
-    let mut frame = Vec::new();
-    connection.receive_frame(&mut frame).unwrap();
-    let (_, answer) = produce::parse_answer(VERSION, &frame).unwrap();
-    assert_eq!(answer.error_code, 0, "produce to {topic}-{partition}");
-    answer.base_offset
+    let started = Instant::now();
+    loop {
+        let view = client.refresh(&[topic]).unwrap();
+        let leader = view.leader(topic, partition).unwrap();
+        let mut connection = client.open(leader).unwrap();
+        let correlation = connection.next_correlation_id();
+        let prefix = produce::prefix(VERSION, correlation, &request).unwrap();
+        let parts = [&prefix[..], &body.records, produce::trailer(VERSION)];
+        connection.send_raw(correlation, &parts).unwrap();
+        let mut frame = Vec::new();
+        connection.receive_frame(&mut frame).unwrap();
+        let (_, answer) = produce::parse_answer(VERSION, &frame).unwrap();
+        match answer.error_code {
+            0 => return answer.base_offset,
+            // Metadata says who will lead a new topic a moment before the broker does.
+            3 | 6 if started.elapsed() < SOON => {}
+            code => panic!("produce to {topic}-{partition}: {code}"),
+        }
+    }
 }
 
 pub(crate) fn numbered(range: std::ops::Range<u32>) -> Vec<Vec<u8>> {

@@ -74,10 +74,9 @@ fn members_share_come_leave_and_die() {
             drop(members.remove(0));
             poll_all_until(&mut members, |members| is_shared_evenly(members, 6));
             members.remove(0).leave().unwrap();
-            assert_eq!(
-                client.admin().describe_group(&group).unwrap().state,
-                "Empty"
-            );
+            let state = client.admin().describe_group(&group).unwrap().state;
+            // Kafka forgets an empty group without offsets.
+            assert!(matches!(&*state, "Empty" | "Dead"), "{state}");
         }
     });
 }
