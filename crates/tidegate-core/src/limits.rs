@@ -39,6 +39,9 @@ pub const SETTLE_PATIENCE: Duration = Duration::from_secs(900);
 /// How long an interrupted load waits for what it has sent.
 pub const INTERRUPT_PATIENCE: Duration = Duration::from_secs(25);
 
+/// How long a load whose sink has failed waits for what was on its way.
+pub const FAILURE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Rows that must have been read before a share of rejected ones is judged in mid-load.
 pub const REJECT_SHARE_ROWS: u64 = 10_000;
 
@@ -71,6 +74,9 @@ pub const BALANCE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Records looked for around a difference to tell a missing, an extra and a reordered record apart.
 pub const VERIFY_LOOKAHEAD: usize = 64;
+
+/// The same for all partitions together.
+pub const VERIFY_LOOKAHEAD_ALL: usize = 4_096;
 
 /// Bytes of expected and found values quoted in a difference.
 pub const DIFFERENCE_BYTES: usize = 1024;

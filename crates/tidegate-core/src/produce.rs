@@ -30,6 +30,8 @@ pub struct OutRecord<'a> {
     pub first_row: u64,
     /// The physical line that row starts on.
     pub first_line: u64,
+    /// The physical line on which the row behind the record starts.
+    pub end_line: u64,
 }
 
 /// The error of a transactional sink that was rolled back, for whatever reason, and is ready again: nothing since the last stored position is in the

@@ -1,35 +1,39 @@
-//! Publish: the path of a row from the input to the receipt, wired in one place.
+//! Publish: a load as a loop of attempts, each built from a position.
 //!
-//! A load is built from a [`LoadPosition`] and runs until its input ends, a bad row or the sink stops it, or it is interrupted:
+//! An attempt opens the input at a [`LoadPosition`] and follows the path of a row, which [`attempt`] shows in one place, until the input ends,
+//! the load is interrupted, or an error ends it. A sink that was rolled back starts another attempt from the last stored position; a load that is
+//! resumed starts its first one there. Reader, groups, ledger, digests, rejects and pacing are all built from the position, so these are one
+//! code path.
 //!
-//! ```text
-//! RecordStream (read, group, encode) -> Partitioner -> Produce::append -> Produce::poll -> Ledger -> Outcome -> Receipt
-//!         \-> Rejects                         Hold (before each record)
-//! ```
-//!
-//! What the sink is makes the mode: a topic publishes, a counter is a dry run, a comparison verifies. There is no second copy of this path.
+//! What the sink is makes the mode: a topic publishes, a [`Counter`] is a dry run, a comparison verifies. There is no second copy of the path.
 
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
-use crate::balance::{Hold, HoldOptions};
+use crate::balance::HoldOptions;
 use crate::clock::Clock;
-use crate::digest::{KeyTerm, PrefixDigest, PrefixHasher, RecordHasher};
-use crate::event::{Event, Progress};
-use crate::ledger::Ledger;
-use crate::limits;
+use crate::digest::{PrefixDigest, PrefixHasher};
+use crate::event::Event;
+use crate::limits::{MAX_REPLAYS, READ_BUFFER};
 use crate::partition::Partitioner;
-use crate::position::LoadPosition;
-use crate::produce::{Committed, OutRecord, Produce, Settled, SinkError};
+use crate::position::{LoadPosition, PartitionPosition};
+use crate::produce::{Committed, Produce, RolledBack, SinkError};
 use crate::read::{CsvFormat, RowReader};
 use crate::receipt::{PartitionReceipt, RecordCounts, RowCounts, Status};
-use crate::records::{EncodedRecord, RecordStream, Step};
-use crate::rejects::{Rejects, RejectsOptions};
+use crate::records::RecordStream;
+use crate::rejects::RejectsOptions;
 use crate::schema::RecordPlan;
 use crate::{Error, ErrorKind, Result};
+
+use attempt::{Attempt, End};
+
+pub use counter::Counter;
+
+mod attempt;
+mod counter;
+mod pace;
 
 /// Where rows come from.
 pub trait Source {
@@ -77,14 +81,14 @@ impl std::fmt::Debug for HoldOn<'_> {
     }
 }
 
-/// What came of a load.
+/// What came of a load. All counts are of the whole load, with what stood in the position it began at.
 #[derive(Debug)]
 pub struct Outcome {
     /// How it ended.
     pub status: Status,
     /// What ended it, if it failed.
     pub error: Option<Error>,
-    /// Rows by outcome.
+    /// Rows by outcome. A row that stopped the load is not counted as read.
     pub rows: RowCounts,
     /// Records by outcome.
     pub records: RecordCounts,
@@ -98,6 +102,8 @@ pub struct Outcome {
     pub rejects_length: u64,
     /// Producer ids of the records.
     pub producer_ids: Vec<i64>,
+    /// Where a later load goes on; `None` after a failure, which may have left records of unknown fate.
+    pub position: Option<LoadPosition>,
     /// When it began, in milliseconds since the Unix epoch.
     pub started_at: i64,
     /// When it ended.
@@ -116,13 +122,74 @@ pub fn publish<S: Source, P: Produce>(
     source: &S,
     position: &LoadPosition,
     options: &PublishOptions<'_>,
-    hold: Option<HoldOn<'_>>,
+    mut hold: Option<HoldOn<'_>>,
     sink: &mut P,
     clock: &dyn Clock,
     events: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
     let (started, started_at) = (clock.monotonic(), clock.unix_millis());
-    let hasher = Rc::new(RefCell::new(PrefixHasher::new()));
+    let mut replays = 0;
+    loop {
+        let (mut stream, hashed) = open(source, position, options)?;
+        let mut attempt =
+            Attempt::new(position, options, hold.as_mut(), &mut *sink, clock, events)?;
+        let mut end = attempt.run(&mut stream);
+        if let Some(reason) = rolled_back(&end).filter(|_| replays < MAX_REPLAYS) {
+            // Nothing behind the position is in the topic. It is the one the attempt began at, for attempts store none on their way.
+            replays += 1;
+            events(Event::Replaying {
+                after_row: position.input.row,
+                reason: &reason,
+            });
+            continue;
+        }
+        let position = attempt.position(&stream, hashed.borrow().digest(), &end);
+        let counts = attempt.counts();
+        return Ok(Outcome {
+            status: end.status(),
+            error: end.error.take(),
+            rows: counts.rows,
+            records: counts.records,
+            partitions: counts.partitions.iter().map(receipt).collect(),
+            source: hashed.borrow().digest(),
+            blank_lines: counts.blank_lines + stream.blank_lines(),
+            rejects_length: counts.rejects.length,
+            producer_ids: sink.producer_ids(),
+            position,
+            started_at,
+            finished_at: clock.unix_millis(),
+            seconds: clock.monotonic().saturating_sub(started).as_secs_f64(),
+        });
+    }
+}
+
+/// Why the sink was rolled back, if that is what ended an attempt.
+fn rolled_back(end: &End) -> Option<String> {
+    let cause = std::error::Error::source(end.error.as_ref()?)?;
+    cause.downcast_ref::<RolledBack>().map(ToString::to_string)
+}
+
+fn receipt((state, whole): &(PartitionPosition, bool)) -> PartitionReceipt {
+    PartitionReceipt {
+        partition: state.partition,
+        first_offset: state.first_offset,
+        last_offset: state.last_offset,
+        records: state.records,
+        rows: state.rows,
+        digest: whole.then_some(state.digest.value),
+    }
+}
+
+/// The digest of what was read so far, shared between the reader and the load.
+type SharedHasher = Rc<RefCell<PrefixHasher>>;
+
+/// The records of the input from `position` on, and the digest of what is read.
+fn open<'p, S: Source>(
+    source: &S,
+    position: &LoadPosition,
+    options: &PublishOptions<'p>,
+) -> Result<(RecordStream<'p, Hashed<S::Reader>>, SharedHasher)> {
+    let hasher = Rc::new(RefCell::new(hash_prefix(source, position)?));
     let input = source
         .open(position.input.byte)
         .map_err(|error| Error::input("cannot open the input", error))?;
@@ -130,74 +197,60 @@ pub fn publish<S: Source, P: Produce>(
         input,
         hasher: Rc::clone(&hasher),
     };
-    let reader = RowReader::resume(
-        input,
-        options.csv.clone(),
-        options.plan.header(),
-        position.input,
-    )?;
-    let mut stream = RecordStream::new(reader, options.plan, options.schema_id)?;
-    let mut load = Load::new(position, options, hold, sink, clock, events)?;
-
-    (load.events)(Event::Started {
-        after_row: position.input.row,
-    });
-    let ran = load.run(&mut stream);
-    let (status, error) = load.finish(ran, stream.rows_read());
-    let rejects = load.rejects.sync();
-    let error = error.or_else(|| {
-        rejects
-            .as_ref()
-            .err()
-            .map(|error| Error::new(error.kind(), error.to_string()))
-    });
-    let rejects = load.rejects.position();
-    let totals = load.ledger.totals();
-    let source = hasher.borrow().digest();
-    Ok(Outcome {
-        status: if error.is_some() {
-            Status::Failed
-        } else {
-            status
-        },
-        error,
-        rows: RowCounts {
-            read: stream.rows_read(),
-            accepted: totals.delivered_rows + totals.failed_rows,
-            rejected: rejects.rows,
-            failed: totals.failed_rows,
-        },
-        records: RecordCounts {
-            delivered: totals.delivered,
-            failed: totals.failed,
-        },
-        partitions: receipts(&load.ledger),
-        source,
-        blank_lines: position.blank_lines + stream.blank_lines(),
-        rejects_length: rejects.length,
-        producer_ids: load.sink.producer_ids(),
-        started_at,
-        finished_at: clock.unix_millis(),
-        seconds: clock.monotonic().saturating_sub(started).as_secs_f64(),
-    })
+    let (csv, header) = (options.csv.clone(), options.plan.header());
+    let reader = RowReader::resume(input, csv, header, position.input)?;
+    let stream = RecordStream::new(reader, options.plan, options.schema_id)?;
+    Ok((stream, hasher))
 }
 
-fn receipts(ledger: &Ledger) -> Vec<PartitionReceipt> {
-    let receipt = |(state, whole): (crate::position::PartitionPosition, bool)| PartitionReceipt {
-        partition: state.partition,
-        first_offset: state.first_offset,
-        last_offset: state.last_offset,
-        records: state.records,
-        rows: state.rows,
-        digest: whole.then_some(state.digest.value),
-    };
-    ledger.partitions().into_iter().map(receipt).collect()
+/// Reads again what an earlier run had read, to see that it is still the same, and gives the hasher as it was at the position.
+fn hash_prefix<S: Source>(source: &S, position: &LoadPosition) -> Result<PrefixHasher> {
+    let mut hasher = PrefixHasher::new();
+    if position.input.byte == 0 {
+        return Ok(hasher);
+    }
+    let unreadable = |error| Error::input("cannot read the input again", error);
+    let mut input = source.open(0).map_err(unreadable)?;
+    let mut buffer = vec![0; READ_BUFFER];
+    let mut at_position = None;
+    for end in [position.input.byte, position.prefix.bytes] {
+        hash_up_to(&mut input, end, &mut hasher, &mut buffer).map_err(unreadable)?;
+        at_position.get_or_insert_with(|| hasher.clone());
+    }
+    if hasher.digest() != position.prefix {
+        let (known, found) = (position.prefix.bytes, hasher.bytes());
+        let message = format!(
+            "the input is not the one the load began with: its first {known} bytes have changed (it has {found} of them)"
+        );
+        return Err(Error::new(ErrorKind::InputChanged, message));
+    }
+    Ok(at_position.unwrap_or(hasher))
+}
+
+/// Hashes `input` up to `end` bytes in all, or to its own end.
+fn hash_up_to(
+    input: &mut impl Read,
+    end: u64,
+    hasher: &mut PrefixHasher,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    while hasher.bytes() < end {
+        let wanted = usize::try_from(end - hasher.bytes()).unwrap_or(usize::MAX);
+        let size = wanted.min(buffer.len());
+        match input.read(&mut buffer[..size]) {
+            Ok(0) => break,
+            Ok(read) => hasher.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Hashes what is read, where the load can look at it afterwards.
 struct Hashed<R> {
     input: R,
-    hasher: Rc<RefCell<PrefixHasher>>,
+    hasher: SharedHasher,
 }
 
 impl<R: Read> Read for Hashed<R> {
@@ -208,412 +261,11 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// One attempt: everything that a record meets after it was encoded.
-struct Load<'a, 'h, P> {
-    sink: &'a mut P,
-    clock: &'a dyn Clock,
-    events: &'a mut dyn FnMut(Event<'_>),
-    interrupt: &'a AtomicBool,
-    partitioner: Partitioner,
-    partitions: i32,
-    hasher: RecordHasher,
-    ledger: Ledger,
-    rejects: Rejects,
-    hold: Option<(Hold, HoldOn<'h>)>,
-    settled: Vec<Settled>,
-    started: Duration,
-    reported: Duration,
-    rows: u64,
-    bytes: u64,
-    skew_judged: bool,
-}
-
-impl<'a, 'h, P: Produce> Load<'a, 'h, P> {
-    fn new(
-        position: &LoadPosition,
-        options: &PublishOptions<'a>,
-        hold: Option<HoldOn<'h>>,
-        sink: &'a mut P,
-        clock: &'a dyn Clock,
-        events: &'a mut dyn FnMut(Event<'_>),
-    ) -> Result<Self> {
-        let partitions = sink.partitions();
-        let hold = hold.map(|on| {
-            (
-                Hold::new(on.options.limit, partitions, &position.partitions),
-                on,
-            )
-        });
-        Ok(Self {
-            ledger: Ledger::new(partitions, &position.partitions)?,
-            rejects: Rejects::open(options.rejects, position.rejects)?,
-            hold,
-            sink,
-            clock,
-            events,
-            interrupt: options.interrupt,
-            partitioner: options.partitioner,
-            partitions,
-            hasher: RecordHasher::new(),
-            settled: Vec::new(),
-            started: clock.monotonic(),
-            reported: clock.monotonic(),
-            rows: position.input.row,
-            bytes: position.input.byte,
-            skew_judged: false,
-        })
-    }
-
-    /// Every record of the input, until it ends or the load is interrupted.
-    fn run<R: Read>(&mut self, stream: &mut RecordStream<'_, R>) -> Result<Status> {
-        loop {
-            if self.interrupt.load(Ordering::Relaxed) {
-                return Ok(Status::Interrupted);
-            }
-            match stream.next()? {
-                Step::Record(record) => {
-                    if !self.may_go_on()? {
-                        return Ok(Status::Interrupted);
-                    }
-                    self.append(&record)?;
-                    self.rows += u64::from(record.rows);
-                    self.bytes = record.end.byte;
-                }
-                Step::Bad(rows) => {
-                    self.rejects.take(rows)?;
-                    self.rows += rows.len() as u64;
-                    for row in rows {
-                        (self.events)(Event::RowRejected(row));
-                    }
-                    self.rejects.check(self.rows, false)?;
-                }
-                Step::End => return Ok(Status::Complete),
-            }
-        }
-    }
-
-    #[inline]
-    fn append(&mut self, record: &EncodedRecord<'_>) -> Result<()> {
-        let number = self.ledger.totals().appended;
-        let partition = self
-            .partitioner
-            .partition(record.key, number, self.partitions);
-        let hash = self.hasher.hash(KeyTerm::of(record.key), record.value, &[]);
-        let out = OutRecord {
-            partition,
-            key: record.key,
-            value: record.value,
-            headers: &[],
-            timestamp: None,
-            tag: record.last_row,
-            first_row: record.first_row,
-            first_line: record.first_line,
-        };
-        self.sink.append(out).map_err(sink_failed)?;
-        self.ledger.append(partition, hash, record.rows);
-        if number.is_multiple_of(limits::RECORDS_PER_POLL) {
-            let polled = self.sink.poll(&mut self.settled);
-            self.settle()?;
-            polled.map_err(sink_failed)?;
-        }
-        if number.is_multiple_of(limits::RECORDS_PER_CLOCK) {
-            self.look_at_the_clock();
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn look_at_the_clock(&mut self) {
-        let appended = self.ledger.totals().appended;
-        if !self.skew_judged && appended >= limits::SKEW_RECORDS {
-            self.skew_judged = true;
-            self.judge_skew(appended);
-        }
-        let now = self.clock.monotonic();
-        if now.saturating_sub(self.reported) >= limits::PROGRESS_INTERVAL {
-            self.reported = now;
-            self.report(now);
-        }
-    }
-
-    fn judge_skew(&mut self, of: u64) {
-        // With two partitions one of them always has half or more.
-        let (share, parts) = if self.partitions == 2 { (3, 4) } else { (1, 2) };
-        let largest = self.ledger.appended().zip(0..).max();
-        if let Some((records, partition)) = largest.filter(|_| self.partitions > 1)
-            && records * parts > of * share
-        {
-            (self.events)(Event::Skewed {
-                partition,
-                records,
-                of,
-            });
-        }
-    }
-
-    fn report(&mut self, now: Duration) {
-        let totals = self.ledger.totals();
-        (self.events)(Event::Progress(Progress {
-            bytes: self.bytes,
-            rows: self.rows,
-            rejected: self.rejects.rows(),
-            appended: totals.appended,
-            delivered: totals.delivered,
-            outstanding: self
-                .hold
-                .as_ref()
-                .map(|(hold, _)| hold.outstanding(totals.appended)),
-            elapsed: now.saturating_sub(self.started),
-        }));
-    }
-
-    /// Enters what the sink has settled. The first failed batch ends the load.
-    fn settle(&mut self) -> Result<()> {
-        for settled in self.settled.drain(..) {
-            (self.events)(Event::BatchSettled(&settled));
-            if let (Some((hold, _)), Some(base), Ok(())) =
-                (&mut self.hold, settled.base_offset, &settled.outcome)
-            {
-                hold.delivered(settled.partition, base, settled.records);
-            }
-            self.ledger.settle(settled)?;
-        }
-        match self.ledger.take_failure() {
-            None => Ok(()),
-            Some(failure) => {
-                let (partition, first, last) =
-                    (failure.partition, failure.first_tag, failure.last_tag);
-                let message = format!(
-                    "partition {partition}: the records of rows {first} to {last} were not delivered"
-                );
-                Err(Error::sink(message, failure.cause))
-            }
-        }
-    }
-
-    /// Waits while the group is too far behind for another record. `false`: the load was interrupted meanwhile.
-    #[inline]
-    fn may_go_on(&mut self) -> Result<bool> {
-        match &self.hold {
-            Some((hold, _)) if hold.is_full(self.ledger.totals().appended) => self.wait_for_group(),
-            _ => Ok(true),
-        }
-    }
-
-    #[cold]
-    fn wait_for_group(&mut self) -> Result<bool> {
-        // What is open must reach the group before it can be expected to commit it.
-        self.sink.seal().map_err(sink_failed)?;
-        let began = self.clock.monotonic();
-        let mut idle_since = began;
-        let mut pause = limits::COMMITTED_FIRST_INTERVAL;
-        let mut told = false;
-        loop {
-            let polled = self.sink.poll(&mut self.settled);
-            self.settle()?;
-            polled.map_err(sink_failed)?;
-            self.ask_group(began)?;
-            let appended = self.ledger.totals().appended;
-            let now = self.clock.monotonic();
-            let waited = now.saturating_sub(began);
-            let Some((hold, on)) = &self.hold else {
-                return Ok(true);
-            };
-            if !hold.is_full(appended) {
-                if told {
-                    (self.events)(Event::Resumed { waited });
-                }
-                return Ok(true);
-            }
-            let (outstanding, limit) = (hold.outstanding(appended), hold.limit());
-            if waited >= on.options.timeout {
-                return Err(held_too_long(hold, outstanding, waited));
-            }
-            if self.interrupt.load(Ordering::Relaxed) {
-                return Ok(false);
-            }
-            (self.events)(Event::Held {
-                outstanding,
-                limit,
-                waited,
-            });
-            told = true;
-            self.report(now);
-            if now.saturating_sub(idle_since) >= limits::IDLE_TICK {
-                idle_since = now;
-                self.sink.idle().map_err(sink_failed)?;
-            }
-            self.clock.sleep(pause);
-            pause = (pause * 2).min(limits::COMMITTED_INTERVAL);
-        }
-    }
-
-    fn ask_group(&mut self, since: Duration) -> Result<()> {
-        let Some((hold, on)) = &mut self.hold else {
-            return Ok(());
-        };
-        match on.committed.committed() {
-            Ok(offsets) => {
-                for moved in hold.committed(&offsets) {
-                    let (partition, from, to) = (moved.partition, moved.from, moved.to);
-                    (self.events)(Event::GroupMovedBack {
-                        partition,
-                        from,
-                        to,
-                    });
-                }
-                Ok(())
-            }
-            Err(error) if self.clock.monotonic().saturating_sub(since) < limits::GROUP_PATIENCE => {
-                (self.events)(Event::GroupUnanswered {
-                    reason: &error.to_string(),
-                });
-                Ok(())
-            }
-            Err(error) => {
-                let message = "the consumer group could not be asked for its commits";
-                Err(Error::new(ErrorKind::Group, message).with_source(error))
-            }
-        }
-    }
-
-    /// Waits for the outcome of everything that was appended, whatever ended the load, and closes the books.
-    fn finish(&mut self, ran: Result<Status>, rows_read: u64) -> (Status, Option<Error>) {
-        let (status, mut error) = match ran {
-            Ok(status) => (status, None),
-            Err(error) => (Status::Failed, Some(error)),
-        };
-        let outstanding = self.ledger.totals().outstanding();
-        (self.events)(Event::Flushing { outstanding });
-        let flushed = self.sink.flush(&mut self.settled);
-        let settled = self.settle();
-        // What the sink says first is the cause; the rest follows from it.
-        let mut keep = |result: Result<()>| error = error.take().or(result.err());
-        keep(settled);
-        keep(flushed.map_err(sink_failed));
-        self.ledger.abandon();
-        keep(self.find_unknown_offsets());
-        if status == Status::Complete {
-            keep(self.rejects.check(rows_read, true));
-        }
-        if error.is_none() {
-            error = self.close(rows_read).err();
-        }
-        let now = self.clock.monotonic();
-        self.report(now);
-        (status, error)
-    }
-
-    /// `read = delivered + rejected + failed`; an interrupted or failed load may have read a row that it did not work off.
-    fn close(&self, rows_read: u64) -> Result<()> {
-        let worked_off = if self.interrupt.load(Ordering::Relaxed) {
-            self.rows
-        } else {
-            rows_read
-        };
-        self.ledger.close(worked_off, self.rejects.rows())
-    }
-
-    fn find_unknown_offsets(&mut self) -> Result<()> {
-        for unknown in self.ledger.unknown_offsets() {
-            if let Some(offset) = self.sink.locate(&unknown).map_err(sink_failed)? {
-                self.ledger.locate(&unknown, offset);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn held_too_long(hold: &Hold, outstanding: u64, waited: Duration) -> Error {
-    let commits: Vec<String> = hold
-        .commits()
-        .iter()
-        .map(|(partition, offset)| match offset {
-            Some(offset) => format!("partition {partition}: {offset}"),
-            None => format!("partition {partition}: none"),
-        })
-        .collect();
-    let message = format!(
-        "held back for {:.0} s: the group has not committed {outstanding} records, {} may be open; its commits: {}",
-        waited.as_secs_f64(),
-        hold.limit(),
-        commits.join(", ")
-    );
-    Error::new(ErrorKind::HoldTimeout, message)
-}
-
+/// The error of a sink that failed.
 fn sink_failed(error: SinkError) -> Error {
-    // Comparisons fail with an error of this crate, which says all there is to say.
+    // A comparison fails with an error of this crate, which says all there is to say.
     match error.downcast::<Error>() {
         Ok(own) => *own,
         Err(error) => Error::sink(error.to_string(), error),
-    }
-}
-
-/// A sink that only counts: everything but sending, for a dry run.
-#[derive(Debug)]
-pub struct Counter {
-    partitions: i32,
-    open: Vec<(u32, u64, u64)>,
-    next_offsets: Vec<i64>,
-}
-
-impl Counter {
-    /// A counter with `partitions` partitions, at least 1.
-    #[must_use]
-    pub fn new(partitions: i32) -> Self {
-        let partitions = partitions.max(1);
-        let count = partitions.unsigned_abs() as usize;
-        Self {
-            partitions,
-            open: vec![(0, 0, 0); count],
-            next_offsets: vec![0; count],
-        }
-    }
-}
-
-impl Produce for Counter {
-    fn partitions(&self) -> i32 {
-        self.partitions
-    }
-
-    fn append(&mut self, record: OutRecord<'_>) -> Result<(), SinkError> {
-        let open = &mut self.open[record.partition.unsigned_abs() as usize];
-        if open.0 == 0 {
-            open.1 = record.tag;
-        }
-        (open.0, open.2) = (open.0 + 1, record.tag);
-        Ok(())
-    }
-
-    fn poll(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
-        self.flush(settled)
-    }
-
-    fn wait(&mut self, _timeout: Duration, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
-        self.flush(settled)
-    }
-
-    fn seal(&mut self) -> Result<(), SinkError> {
-        Ok(())
-    }
-
-    fn flush(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
-        for ((partition, open), next) in (0..).zip(&mut self.open).zip(&mut self.next_offsets) {
-            let (records, first_tag, last_tag) = std::mem::take(open);
-            if records > 0 {
-                let base_offset = Some(*next);
-                settled.push(Settled {
-                    partition,
-                    records,
-                    base_offset,
-                    first_tag,
-                    last_tag,
-                    outcome: Ok(()),
-                });
-                *next += i64::from(records);
-            }
-        }
-        Ok(())
     }
 }

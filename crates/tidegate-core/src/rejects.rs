@@ -269,10 +269,7 @@ impl Rejects {
     /// [`ErrorKind::LocalFile`] when the file cannot be written.
     pub fn take(&mut self, rows: &[BadRow]) -> Result<()> {
         if self.on_bad_row == OnBadRow::Stop {
-            return match culprit(rows) {
-                Some(bad) => Err(Error::bad_row(bad.reason.clone(), place(bad))),
-                None => Ok(()),
-            };
+            return culprit(rows).map_or(Ok(()), |bad| Err(stopping(bad)));
         }
         for bad in rows {
             if let Some(file) = &mut self.file {
@@ -332,13 +329,15 @@ fn culprit(rows: &[BadRow]) -> Option<&BadRow> {
         .or_else(|| rows.first())
 }
 
-fn place(bad: &BadRow) -> ErrorPosition {
-    ErrorPosition {
+/// The error of a bad row that stops the load.
+pub(crate) fn stopping(bad: &BadRow) -> Error {
+    let position = ErrorPosition {
         byte: bad.byte,
         line: bad.line,
         row: bad.row,
         column: bad.column.clone(),
-    }
+    };
+    Error::bad_row(bad.reason.clone(), position)
 }
 
 #[cfg(test)]

@@ -1,0 +1,377 @@
+//! One attempt: the path of a row, from the stream of records to the books.
+//!
+//! ```text
+//! stream.next() -> partition -> sink.append -> settle -> ledger -> receipt
+//!       \-> rejects        \-> digest        hold (once a record is there, see `pace`)
+//! ```
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::balance::Hold;
+use crate::clock::Clock;
+use crate::digest::{KeyTerm, PrefixDigest, RecordHasher};
+use crate::event::Event;
+use crate::ledger::Ledger;
+use crate::limits;
+use crate::partition::Partitioner;
+use crate::position::{LoadPosition, PartitionPosition, RejectsPosition};
+use crate::produce::{OutRecord, Produce, Settled, UnknownOffset};
+use crate::publish::{HoldOn, PublishOptions, sink_failed};
+use crate::read::{BadRow, BadRowKind, Position};
+use crate::receipt::{RecordCounts, RowCounts, Status};
+use crate::records::{EncodedRecord, RecordStream, Step};
+use crate::rejects::{self, Rejects};
+use crate::{Error, ErrorKind, Result};
+
+/// Everything that a record meets after it was encoded.
+pub(super) struct Attempt<'a, 'h, P> {
+    pub(super) sink: &'a mut P,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) events: &'a mut dyn FnMut(Event<'_>),
+    pub(super) interrupt: &'a AtomicBool,
+    partitioner: Partitioner,
+    partitions: i32,
+    last_key: LastKey,
+    hasher: RecordHasher,
+    pub(super) ledger: Ledger,
+    pub(super) rejects: Rejects,
+    pub(super) hold: Option<(Hold, &'a mut HoldOn<'h>)>,
+    pub(super) settled: Vec<Settled>,
+    /// Rows worked off, in a record or rejected, over the whole load.
+    pub(super) rows: u64,
+    /// Where the last record that was appended ends in the input.
+    pub(super) bytes: u64,
+    blank_lines: u64,
+    /// Where the load stopped, if the stream has gone on from there by a record that was not sent.
+    stopped_at: Option<Place>,
+    pub(super) started: Duration,
+    pub(super) reported: Duration,
+    pub(super) skew_judged: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) struct End {
+    interrupted: bool,
+    pub(super) error: Option<Error>,
+}
+
+impl End {
+    pub(super) fn status(&self) -> Status {
+        match (&self.error, self.interrupted) {
+            (Some(_), _) => Status::Failed,
+            (None, true) => Status::Interrupted,
+            (None, false) => Status::Complete,
+        }
+    }
+}
+
+/// The sums of an attempt, with those of the position it began at.
+pub(super) struct Counts {
+    pub(super) rows: RowCounts,
+    pub(super) records: RecordCounts,
+    pub(super) partitions: Vec<(PartitionPosition, bool)>,
+    pub(super) rejects: RejectsPosition,
+    /// Of the position only; the stream counts its own.
+    pub(super) blank_lines: u64,
+}
+
+/// A place in a stream, between two records.
+#[derive(Clone, Copy)]
+struct Place {
+    input: Position,
+    /// Blank lines before it, counted from where the stream began.
+    blank_lines: u64,
+}
+
+impl Place {
+    fn of<R: Read>(stream: &RecordStream<'_, R>) -> Self {
+        Self {
+            input: stream.position(),
+            blank_lines: stream.blank_lines(),
+        }
+    }
+}
+
+/// What depends on a key alone, kept for the next record: consecutive records often share theirs.
+#[derive(Default)]
+struct LastKey {
+    key: Vec<u8>,
+    partition: i32,
+    /// `None` before the first key.
+    term: Option<KeyTerm>,
+}
+
+impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
+    pub(super) fn new(
+        position: &LoadPosition,
+        options: &PublishOptions<'a>,
+        hold: Option<&'a mut HoldOn<'h>>,
+        sink: &'a mut P,
+        clock: &'a dyn Clock,
+        events: &'a mut dyn FnMut(Event<'_>),
+    ) -> Result<Self> {
+        let partitions = sink.partitions();
+        let hold = hold.map(|on| {
+            let hold = Hold::new(on.options.limit, partitions, &position.partitions);
+            (hold, on)
+        });
+        let now = clock.monotonic();
+        Ok(Self {
+            ledger: Ledger::new(partitions, &position.partitions)?,
+            rejects: Rejects::open(options.rejects, position.rejects)?,
+            hold,
+            sink,
+            clock,
+            events,
+            interrupt: options.interrupt,
+            partitioner: options.partitioner,
+            partitions,
+            last_key: LastKey::default(),
+            hasher: RecordHasher::new(),
+            settled: Vec::new(),
+            rows: position.input.row,
+            bytes: position.input.byte,
+            blank_lines: position.blank_lines,
+            stopped_at: None,
+            started: now,
+            reported: now,
+            skew_judged: false,
+        })
+    }
+
+    /// Works off the whole stream, and whatever ends that, waits for the outcome of all that was sent and closes the books.
+    pub(super) fn run<R: Read>(&mut self, stream: &mut RecordStream<'_, R>) -> End {
+        (self.events)(Event::Started {
+            after_row: self.rows,
+        });
+        let (interrupted, mut error) = match self.send(stream) {
+            Ok(interrupted) => (interrupted, None),
+            Err(error) => (false, Some(error)),
+        };
+        // What comes first is the cause; the rest follows from it.
+        let sink_is_sound = error
+            .as_ref()
+            .is_none_or(|error| error.kind() != ErrorKind::Sink);
+        let mut keep = |result: Result<()>| error = error.take().or(result.err());
+        keep(if sink_is_sound {
+            self.drain()
+        } else {
+            self.salvage()
+        });
+        self.ledger.abandon();
+        keep(self.find_unknown_offsets());
+        keep(self.rejects.sync().map(drop));
+        keep(self.ledger.close(self.rows, self.rejects.rows()));
+        self.report(self.clock.monotonic());
+        End { interrupted, error }
+    }
+
+    /// The path: every record of the stream goes to its partition and into the books. True when it was interrupted.
+    fn send<R: Read>(&mut self, stream: &mut RecordStream<'_, R>) -> Result<bool> {
+        loop {
+            if self.interrupt.load(Ordering::Relaxed) && self.is_between_groups(stream) {
+                return Ok(true);
+            }
+            // Whether there is another record is found out first: the last one of an input needs no room behind it.
+            let held_at = self.is_held().then(|| Place::of(stream));
+            match stream.next()? {
+                Step::Record(record) => {
+                    if held_at.is_some() && !self.wait_for_group()? {
+                        self.stopped_at = held_at;
+                        return Ok(true);
+                    }
+                    self.append(&record)?;
+                }
+                Step::Bad(rows) => {
+                    let blamed = rows.iter().any(|row| row.kind != BadRowKind::Group);
+                    match self.reject(rows) {
+                        Err(stop) if stop.kind() == ErrorKind::BadRow && !blamed => {
+                            return Err(culprit(stream).unwrap_or(stop));
+                        }
+                        rejected => rejected?,
+                    }
+                }
+                Step::End => break,
+            }
+        }
+        self.rejects.check(self.rows, true)?;
+        Ok(false)
+    }
+
+    /// Whether everything that was given of the stream is worked off up to its position. It is not while the rows of a rejected group are
+    /// being given: a load that stopped there would go on in the middle of a group.
+    fn is_between_groups<R: Read>(&self, stream: &RecordStream<'_, R>) -> bool {
+        stream.position().row == self.rows
+    }
+
+    #[inline]
+    fn append(&mut self, record: &EncodedRecord<'_>) -> Result<()> {
+        let number = self.ledger.totals().appended;
+        let (partition, key_term) = self.route(record.key, number);
+        let out = OutRecord {
+            partition,
+            key: record.key,
+            value: record.value,
+            headers: &[],
+            timestamp: None,
+            tag: record.last_row,
+            first_row: record.first_row,
+            first_line: record.first_line,
+            end_line: record.end.line,
+        };
+        self.sink.append(out).map_err(sink_failed)?;
+        let hash = self.hasher.hash(key_term, record.value, &[]);
+        self.ledger.append(partition, hash, record.rows);
+        self.rows += u64::from(record.rows);
+        self.bytes = record.end.byte;
+        if number.is_multiple_of(limits::RECORDS_PER_POLL) {
+            self.poll()?;
+        }
+        if number.is_multiple_of(limits::RECORDS_PER_CLOCK) {
+            self.look_at_the_clock();
+        }
+        Ok(())
+    }
+
+    /// The partition of a record, and its key's part in the digest.
+    #[inline]
+    fn route(&mut self, key: Option<&[u8]>, number: u64) -> (i32, KeyTerm) {
+        if let (Some(key), Some(term)) = (key, self.last_key.term)
+            && key == self.last_key.key
+        {
+            return (self.last_key.partition, term);
+        }
+        let partition = self.partitioner.partition(key, number, self.partitions);
+        let term = KeyTerm::of(key);
+        if let Some(key) = key {
+            self.last_key.key.clear();
+            self.last_key.key.extend_from_slice(key);
+            (self.last_key.partition, self.last_key.term) = (partition, Some(term));
+        }
+        (partition, term)
+    }
+
+    /// Enters bad rows. When they stop the load they are not counted: the load ends before them.
+    fn reject(&mut self, rows: &[BadRow]) -> Result<()> {
+        let before = self.rejects.rows();
+        let taken = self.rejects.take(rows);
+        self.rows += self.rejects.rows() - before;
+        taken?;
+        for row in rows {
+            (self.events)(Event::RowRejected(row));
+        }
+        self.rejects.check(self.rows, false)
+    }
+
+    /// Takes from the sink what has settled meanwhile, without waiting.
+    pub(super) fn poll(&mut self) -> Result<()> {
+        let polled = self.sink.poll(&mut self.settled);
+        self.settle()?;
+        polled.map_err(sink_failed)
+    }
+
+    /// Enters what the sink has settled. The first failed batch ends the load.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        for settled in self.settled.drain(..) {
+            (self.events)(Event::BatchSettled(&settled));
+            let (partition, base_offset, records) =
+                (settled.partition, settled.base_offset, settled.records);
+            let entered = self.ledger.settle(settled)?;
+            let Some((hold, _)) = self.hold.as_mut().filter(|_| entered.delivered) else {
+                continue;
+            };
+            // A hold cannot count what it does not know the place of: it would wait for ever.
+            let base_offset = match entered.unknown {
+                None => base_offset,
+                Some(unknown) => locate(self.sink, &mut self.ledger, &unknown)?,
+            };
+            if let Some(base_offset) = base_offset {
+                hold.delivered(partition, base_offset, records);
+            }
+        }
+        let Some(failure) = self.ledger.take_failure() else {
+            return Ok(());
+        };
+        let (partition, first, last) = (failure.partition, failure.first_tag, failure.last_tag);
+        let message = format!(
+            "partition {partition}: the records of rows {first} to {last} were not delivered"
+        );
+        Err(Error::sink(message, failure.cause))
+    }
+
+    fn find_unknown_offsets(&mut self) -> Result<()> {
+        for unknown in self.ledger.unknown_offsets() {
+            locate(self.sink, &mut self.ledger, &unknown)?;
+        }
+        Ok(())
+    }
+
+    /// The sums so far. `accepted + rejected = read`.
+    pub(super) fn counts(&self) -> Counts {
+        let (totals, rejects) = (self.ledger.totals(), self.rejects.position());
+        Counts {
+            rows: RowCounts {
+                read: self.rows,
+                accepted: totals.delivered_rows + totals.failed_rows,
+                rejected: rejects.rows,
+                failed: totals.failed_rows,
+            },
+            records: RecordCounts {
+                delivered: totals.delivered,
+                failed: totals.failed,
+            },
+            partitions: self.ledger.partitions(),
+            rejects,
+            blank_lines: self.blank_lines,
+        }
+    }
+
+    /// Where a later load goes on from, once this one has ended well.
+    pub(super) fn position<R: Read>(
+        &self,
+        stream: &RecordStream<'_, R>,
+        prefix: PrefixDigest,
+        end: &End,
+    ) -> Option<LoadPosition> {
+        if end.error.is_some() {
+            return None;
+        }
+        let state = |(state, _): (PartitionPosition, bool)| state;
+        let place = self.stopped_at.unwrap_or_else(|| Place::of(stream));
+        Some(LoadPosition {
+            input: place.input,
+            prefix,
+            records: self.ledger.totals().appended,
+            blank_lines: self.blank_lines + place.blank_lines,
+            partitions: self.ledger.partitions().into_iter().map(state).collect(),
+            rejects: self.rejects.position(),
+        })
+    }
+}
+
+/// Asks the sink where a batch stands, and enters the answer.
+fn locate<P: Produce>(
+    sink: &mut P,
+    ledger: &mut Ledger,
+    unknown: &UnknownOffset,
+) -> Result<Option<i64>> {
+    let offset = sink.locate(unknown).map_err(sink_failed)?;
+    if let Some(offset) = offset {
+        ledger.locate(unknown, offset);
+    }
+    Ok(offset)
+}
+
+/// The row to blame for good rows that stopped the load: rows of a group can be given before the bad one that spoils them.
+#[cold]
+fn culprit<R: Read>(stream: &mut RecordStream<'_, R>) -> Option<Error> {
+    while let Ok(Step::Bad(rows)) = stream.next() {
+        if let Some(row) = rows.iter().find(|row| row.kind != BadRowKind::Group) {
+            return Some(rejects::stopping(row));
+        }
+    }
+    None
+}
