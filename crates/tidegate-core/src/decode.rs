@@ -11,15 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
 use crate::encode::ValueFormat;
+use crate::limits::{MAX_EMPTY_ITEMS, MAX_VALUE_DEPTH};
 use crate::read::show_text;
 use crate::schema::{AvroSchema, RecordPlan};
 use crate::{Error, ErrorKind, Result};
-
-/// Records nested deeper than this are refused: a schema may refer to itself.
-const MAX_DEPTH: usize = 128;
-
-/// Items that take no bytes, such as an array of nulls, are refused beyond this number.
-const MAX_EMPTY_ITEMS: i64 = 1 << 16;
 
 /// Shows the records of one schema.
 ///
@@ -324,8 +319,8 @@ impl<'a> Walk<'a> {
     }
 
     fn value(&mut self, schema: &Schema, namespace: &Namespace, depth: usize) -> Result<Value> {
-        if depth > MAX_DEPTH {
-            return Err(self.error(format!("it is nested deeper than {MAX_DEPTH} levels")));
+        if depth > MAX_VALUE_DEPTH {
+            return Err(self.error(format!("it is nested deeper than {MAX_VALUE_DEPTH} levels")));
         }
         let avro = self.avro;
         let (schema, inside) = avro.resolve(schema, namespace)?;

@@ -14,14 +14,11 @@ use std::io::Read;
 
 use crate::Result;
 use crate::encode::{ValueFormat, put_long};
-use crate::limits::MAX_GROUP_ROWS;
+use crate::limits::{MAX_GROUP_ROWS, MAX_GROUP_SIZE};
 use crate::read::reader::Advance;
 use crate::read::{BadRow, BadRowKind, Position, Row, RowReader, show_text};
 use crate::records::{bad_cell, bad_key, bad_row};
 use crate::schema::{RecordPlan, Shape};
-
-/// The largest group, in bytes of its rows as they stand in the input and, separately, of its record: 8 MiB. Larger ones are rejected.
-pub const MAX_GROUP_SIZE: usize = 8 << 20;
 
 /// A group that is complete.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +26,17 @@ pub(crate) struct Complete {
     pub(crate) rows: u32,
     pub(crate) first: Position,
     pub(crate) end: Position,
+}
+
+/// What [`Grouping::advance`] came to.
+#[derive(Debug)]
+pub(crate) enum GroupStep {
+    Complete(Complete),
+    /// Rows were rejected.
+    Rejected,
+    /// The input has nothing at present.
+    Idle,
+    End,
 }
 
 /// The cells of one row in the group-by columns.
@@ -151,38 +159,39 @@ impl Grouping {
         self.boundary
     }
 
-    /// Reads on until there is something to give: rows in `bad`, or a complete group. Neither means that the input has ended.
+    /// Reads on until there is something to give. Rejected rows are in `bad`.
     pub(crate) fn advance<R: Read>(
         &mut self,
         reader: &mut RowReader<R>,
         plan: &RecordPlan,
         bad: &mut Vec<BadRow>,
-    ) -> Result<Option<Complete>> {
+    ) -> Result<GroupStep> {
         while bad.is_empty() {
             if self.row_at_hand {
                 let row = reader.current();
                 if let Some(complete) = self.place(&row, plan, bad) {
-                    return Ok(Some(complete));
+                    return Ok(GroupStep::Complete(complete));
                 }
                 continue;
             }
             if self.input_ended {
                 if let Some(complete) = self.end_group(plan, bad) {
-                    return Ok(Some(complete));
+                    return Ok(GroupStep::Complete(complete));
                 }
                 if bad.is_empty() {
                     self.boundary = reader.position();
-                    return Ok(None);
+                    return Ok(GroupStep::End);
                 }
                 continue;
             }
             match reader.advance()? {
                 Advance::Row => self.row_at_hand = true,
                 Advance::Bad(row) => self.stray(*row, reader, plan, bad),
+                Advance::Idle => return Ok(GroupStep::Idle),
                 Advance::End => self.input_ended = true,
             }
         }
-        Ok(None)
+        Ok(GroupStep::Rejected)
     }
 
     /// Puts the row at hand into the open group or a new one; or ends the open group first and leaves the row at hand.

@@ -103,6 +103,7 @@ pub fn infer<R: Read>(mut reader: RowReader<R>, options: &InferOptions<'_>) -> R
                 }
             }
             ReadRow::Bad(_) => bad_rows += 1,
+            ReadRow::Idle => {}
             ReadRow::End => break,
         }
     }

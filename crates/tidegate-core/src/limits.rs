@@ -14,14 +14,23 @@ pub const READ_BUFFER: usize = 256 * 1024;
 /// Most columns a header may have.
 pub const MAX_COLUMNS: usize = 100_000;
 
+/// Of a row over the size limit, so many bytes are kept for the rejects.
+pub const KEPT_OF_OVERSIZED: usize = 64 * 1024;
+
+/// The largest group, in bytes of its rows as they stand in the input and, separately, of its record; a larger one is a bad one.
+pub const MAX_GROUP_SIZE: usize = 8 * 1024 * 1024;
+
 /// Most rows in one record of a group; a longer group is a bad one.
 pub const MAX_GROUP_ROWS: usize = 1_000_000;
 
-/// Largest record, encoded, in bytes. The topic's own limit is usually lower and is the broker's to enforce.
-pub const MAX_RECORD_SIZE: usize = 64 * 1024 * 1024;
+/// Levels of a field's default in a schema; a deeper one is refused.
+pub const MAX_DEFAULT_DEPTH: usize = 64;
 
-/// How many rows inference looks at by default before it decides.
-pub const INFER_ROWS: u64 = 10_000;
+/// Levels of a value that is shown; a schema may refer to itself, so nothing else bounds them.
+pub const MAX_VALUE_DEPTH: usize = 128;
+
+/// Items of an array that take no bytes, such as nulls, in a value that is shown.
+pub const MAX_EMPTY_ITEMS: i64 = 1 << 16;
 
 /// Records between two looks at what the sink has settled. Settling is cheap but not free; a batch holds thousands of records anyway.
 pub const RECORDS_PER_POLL: u64 = 512;

@@ -7,7 +7,7 @@
 use std::io::Read;
 
 use crate::encode::{CellError, Op, ValueFormat, confluent_header};
-use crate::group::Grouping;
+use crate::group::{GroupStep, Grouping};
 use crate::read::reader::Advance;
 use crate::read::{BadRow, BadRowKind, Header, Position, Row, RowReader};
 use crate::schema::{RecordPlan, Shape};
@@ -39,6 +39,8 @@ pub enum Step<'a> {
     Record(EncodedRecord<'a>),
     /// Rows that are in no record, each with its reason; at least one. The rows of a rejected group may come in several steps.
     Bad(&'a [BadRow]),
+    /// The input has nothing at present: it answered [`WouldBlock`](std::io::ErrorKind::WouldBlock). The next step asks it again.
+    Idle,
     /// The input has ended.
     End,
 }
@@ -158,6 +160,7 @@ impl<'p, R: Read> RecordStream<'p, R> {
                 self.rows_read += 1;
                 return Ok(only(*bad, &mut self.bad));
             }
+            Advance::Idle => return Ok(Step::Idle),
             Advance::End => return Ok(Step::End),
         }
         self.rows_read += 1;
@@ -186,15 +189,17 @@ impl<'p, R: Read> RecordStream<'p, R> {
 
     fn next_group(&mut self) -> Result<Step<'_>> {
         self.bad.clear();
-        let complete = self
+        let group = match self
             .grouping
-            .advance(&mut self.reader, self.plan, &mut self.bad)?;
-        if !self.bad.is_empty() {
-            self.rows_read += self.bad.len() as u64;
-            return Ok(Step::Bad(&self.bad));
-        }
-        let Some(group) = complete else {
-            return Ok(Step::End);
+            .advance(&mut self.reader, self.plan, &mut self.bad)?
+        {
+            GroupStep::Complete(group) => group,
+            GroupStep::Rejected => {
+                self.rows_read += self.bad.len() as u64;
+                return Ok(Step::Bad(&self.bad));
+            }
+            GroupStep::Idle => return Ok(Step::Idle),
+            GroupStep::End => return Ok(Step::End),
         };
         self.rows_read += u64::from(group.rows);
         self.value.truncate(self.header_len);

@@ -1,6 +1,6 @@
 //! Where groups begin and end, and whom a bad row takes with it.
 
-use crate::group::MAX_GROUP_SIZE;
+use crate::limits::MAX_GROUP_SIZE;
 use crate::read::BadRowKind;
 use crate::records::fixture::{Owned, Setup};
 

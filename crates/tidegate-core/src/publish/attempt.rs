@@ -194,6 +194,11 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                         rejected => rejected?,
                     }
                 }
+                // What was appended is not to wait for what may never come.
+                Step::Idle => {
+                    self.poll()?;
+                    self.look_at_the_clock();
+                }
                 Step::End => break,
             }
         }

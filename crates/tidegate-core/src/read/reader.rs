@@ -1,7 +1,7 @@
 //! The reader: a source of bytes, a window into it, and the splitter, put together.
 
 use std::borrow::Cow;
-use std::io::Read;
+use std::io::{ErrorKind as IoErrorKind, Read};
 
 use memchr::memchr2;
 
@@ -11,10 +11,8 @@ use super::row::show_text;
 use super::split::{Fault, FaultKind, Found, Splitter, count_line_ends, line_end, unescape_into};
 use super::{BadRow, BadRowKind, CsvFormat, Header, Position, Row};
 use crate::error::ErrorPosition;
+use crate::limits::KEPT_OF_OVERSIZED;
 use crate::{Error, ErrorKind, Result};
-
-/// Of a row over the size limit, so many bytes are kept for the rejects.
-const KEPT_OF_OVERSIZED: usize = 64 << 10;
 
 /// What [`RowReader::next`] gives.
 #[derive(Debug)]
@@ -23,6 +21,8 @@ pub enum ReadRow<'a> {
     Row(Row<'a>),
     /// Bytes that are no row, counted as one.
     Bad(BadRow),
+    /// The input has nothing at present: it answered [`WouldBlock`](IoErrorKind::WouldBlock). The next call asks it again.
+    Idle,
     /// The input has ended.
     End,
 }
@@ -58,6 +58,8 @@ pub struct RowReader<R> {
     line: u64,
     rows: u64,
     blank_lines: u64,
+    /// The input paused inside a row, whose beginning the splitter has seen.
+    is_mid_row: bool,
     /// Of a bad row: how many of its fields, from the first on, were read before the fault.
     sound_fields: usize,
 }
@@ -67,6 +69,14 @@ pub(crate) enum Advance {
     Row,
     /// Boxed, so that the common outcome is handed on in registers.
     Bad(Box<BadRow>),
+    Idle,
+    End,
+}
+
+/// What [`RowReader::split`] came to.
+enum Split {
+    Found(Found),
+    Idle,
     End,
 }
 
@@ -140,6 +150,7 @@ impl<R: Read> RowReader<R> {
             line: position.line,
             rows: position.row,
             blank_lines: 0,
+            is_mid_row: false,
             sound_fields: 0,
         }
     }
@@ -180,6 +191,7 @@ impl<R: Read> RowReader<R> {
         Ok(match self.advance()? {
             Advance::Row => ReadRow::Row(self.current()),
             Advance::Bad(bad) => ReadRow::Bad(*bad),
+            Advance::Idle => ReadRow::Idle,
             Advance::End => ReadRow::End,
         })
     }
@@ -226,11 +238,19 @@ impl<R: Read> RowReader<R> {
     #[inline]
     pub(crate) fn advance(&mut self) -> Result<Advance> {
         loop {
-            self.splitter.begin();
-            self.start = self.position();
-            let Some(found) = self.split()? else {
-                return Ok(Advance::End);
+            if !self.is_mid_row {
+                self.splitter.begin();
+                self.start = self.position();
+            }
+            let found = match self.split()? {
+                Split::Found(found) => found,
+                Split::Idle => {
+                    self.is_mid_row = true;
+                    return Ok(Advance::Idle);
+                }
+                Split::End => return Ok(Advance::End),
             };
+            self.is_mid_row = false;
             let (Found::Row { len, line_end }, None) = (found, self.splitter.fault()) else {
                 return self.faulty(found).map(Advance::bad);
             };
@@ -260,33 +280,47 @@ impl<R: Read> RowReader<R> {
         }
     }
 
-    /// Finds the end of the row that starts at the window's start; `None` at the end of the input. A row over the size limit comes out as
+    /// Finds the end of the row that starts at the window's start. A row over the size limit comes out as
     /// [`Found::Broken`] or as a row that is longer than the limit.
     #[inline]
-    fn split(&mut self) -> Result<Option<Found>> {
+    fn split(&mut self) -> Result<Split> {
         // A line end behind the largest row still fits. Cut here, what is found does not depend on how much happens to be buffered.
         let widest = self.max_row_size + 2;
         loop {
             let limit = self.buffer.len().min(widest);
             let is_last = self.buffer.at_end_of_input() && limit < widest;
             if is_last && limit == 0 {
-                return Ok(None);
+                return Ok(Split::End);
             }
             if let Some(found) = self.splitter.advance(self.buffer.padded(), limit, is_last) {
-                return Ok(Some(found));
+                return Ok(Split::Found(found));
             }
             if limit == widest {
-                return Ok(Some(self.splitter.cut(limit)));
+                return Ok(Split::Found(self.splitter.cut(limit)));
             }
-            self.fill()?;
+            if !self.fill()? {
+                return Ok(Split::Idle);
+            }
         }
     }
 
-    fn fill(&mut self) -> Result<()> {
-        self.buffer.fill(&mut self.input).map_err(|error| {
-            let at = self.buffer.byte() + self.buffer.len() as u64;
-            Error::input(format!("cannot read the input at byte {at}"), error)
-        })
+    /// Reads more of the input, or finds its end. `false`: it has nothing at present.
+    fn fill(&mut self) -> Result<bool> {
+        match self.buffer.fill(&mut self.input) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == IoErrorKind::WouldBlock => Ok(false),
+            Err(error) => {
+                let at = self.buffer.byte() + self.buffer.len() as u64;
+                let message = format!("cannot read the input at byte {at}");
+                Err(Error::input(message, error))
+            }
+        }
+    }
+
+    /// As [`fill`](Self::fill), but asks again until the input has something: where there is nothing else to do meanwhile.
+    fn fill_at_last(&mut self) -> Result<()> {
+        while !self.fill()? {}
+        Ok(())
     }
 
     /// Moves behind the row and its line end.
@@ -461,7 +495,7 @@ impl<R: Read> RowReader<R> {
                 self.buffer.consume(search);
                 search = 0;
             }
-            self.fill()?;
+            self.fill_at_last()?;
         };
         let raw_len = given_up + len as u64;
         let rest = &self.buffer.bytes()[..len];
@@ -478,7 +512,7 @@ impl<R: Read> RowReader<R> {
 
     fn skip_byte_order_mark(&mut self) -> Result<()> {
         while self.buffer.len() < 3 && !self.buffer.at_end_of_input() {
-            self.fill()?;
+            self.fill_at_last()?;
         }
         let bytes = self.buffer.bytes();
         if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -493,8 +527,12 @@ impl<R: Read> RowReader<R> {
     }
 
     fn read_header(&mut self) -> Result<Header> {
-        match self.advance()? {
-            Advance::Row => {}
+        let mut advance = self.advance()?;
+        while matches!(advance, Advance::Idle) {
+            advance = self.advance()?;
+        }
+        match advance {
+            Advance::Row | Advance::Idle => {}
             Advance::Bad(bad) => {
                 let message = format!("the header cannot be read: {}", bad.reason);
                 return Err(self.header_error(message, bad.column));

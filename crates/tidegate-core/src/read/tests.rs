@@ -8,14 +8,29 @@ use super::model::{Outcome, model};
 use super::*;
 use crate::ErrorKind;
 
-/// Gives at most `size` bytes at a time.
+/// Gives at most `size` bytes at a time, and before each of these pieces has nothing.
 struct Dribble<'a> {
     bytes: &'a [u8],
     size: usize,
+    is_ready: bool,
+}
+
+impl<'a> Dribble<'a> {
+    fn new(bytes: &'a [u8], size: usize) -> Self {
+        Self {
+            bytes,
+            size,
+            is_ready: false,
+        }
+    }
 }
 
 impl Read for Dribble<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.is_ready = !self.is_ready;
+        if self.is_ready {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
         let count = self.size.min(self.bytes.len()).min(buffer.len());
         buffer[..count].copy_from_slice(&self.bytes[..count]);
         self.bytes = &self.bytes[count..];
@@ -50,6 +65,7 @@ fn read_all<R: Read>(mut reader: RowReader<R>) -> Whole {
                 raw: bad.raw,
                 raw_len: bad.raw_len,
             },
+            ReadRow::Idle => continue,
             ReadRow::End => break,
         };
         outcomes.push(outcome);
@@ -86,10 +102,7 @@ fn short(whole: &Whole) -> Vec<String> {
 
 fn check(input: &str, expected: &[&str]) {
     for size in 1..=9 {
-        let dribble = Dribble {
-            bytes: input.as_bytes(),
-            size,
-        };
+        let dribble = Dribble::new(input.as_bytes(), size);
         let whole = read_all(RowReader::open(dribble, CsvFormat::default()).unwrap());
         assert_eq!(
             short(&whole),
@@ -353,10 +366,7 @@ fn small(max_row_size: usize) -> CsvFormat {
 #[test]
 fn rows_over_the_size_limit_are_bad_and_the_next_line_is_read() {
     let read = |input: &str, size| {
-        let dribble = Dribble {
-            bytes: input.as_bytes(),
-            size,
-        };
+        let dribble = Dribble::new(input.as_bytes(), size);
         short(&read_all(RowReader::open(dribble, small(10)).unwrap()))
     };
     for size in 1..40 {
@@ -501,7 +511,7 @@ proptest! {
         let (text, _) = header_of(columns);
         let input = [text.as_bytes(), &body].concat();
         let max_row_size = limit.max(text.len());
-        let dribble = Dribble { bytes: &input, size };
+        let dribble = Dribble::new(&input, size);
         let whole = read_all(RowReader::open(dribble, small(max_row_size)).unwrap());
         let position = Position { byte: text.len() as u64, line: 2, row: 0 };
         let (outcomes, blank_lines) = model(&input, position, columns, &small(max_row_size));
@@ -533,7 +543,7 @@ proptest! {
         let whole = read_all(RowReader::open(&input[..], CsvFormat::default()).unwrap());
         for (index, end) in whole.ends.iter().enumerate() {
             let bytes = &input[usize::try_from(end.byte).unwrap()..];
-            let rest = RowReader::resume(Dribble { bytes, size }, CsvFormat::default(), &header, *end).unwrap();
+            let rest = RowReader::resume(Dribble::new(bytes, size), CsvFormat::default(), &header, *end).unwrap();
             prop_assert_eq!(read_all(rest).outcomes, &whole.outcomes[index + 1..]);
         }
     }
@@ -551,7 +561,7 @@ proptest! {
             input.push_str(&fields.join(","));
             input.push_str(line_end);
         }
-        let whole = read_all(RowReader::open(Dribble { bytes: input.as_bytes(), size }, CsvFormat::default()).unwrap());
+        let whole = read_all(RowReader::open(Dribble::new(input.as_bytes(), size), CsvFormat::default()).unwrap());
         let ours: Vec<Vec<Vec<u8>>> = whole.outcomes.into_iter().map(|outcome| match outcome {
             Outcome::Good { fields, .. } => fields,
             bad => panic!("{bad:?}"),
@@ -564,7 +574,7 @@ proptest! {
     #[test]
     fn input_without_quotes_is_read_as_csv_core_does(body in "[a-z,\r\n]{0,80}", size in 1_usize..60) {
         let input = format!("a,b\n{body}");
-        let whole = read_all(RowReader::open(Dribble { bytes: input.as_bytes(), size }, CsvFormat::default()).unwrap());
+        let whole = read_all(RowReader::open(Dribble::new(input.as_bytes(), size), CsvFormat::default()).unwrap());
         let theirs = csv_core_rows(input.as_bytes());
         prop_assert_eq!(whole.outcomes.len(), theirs.len() - 1);
         for (ours, theirs) in whole.outcomes.iter().zip(&theirs[1..]) {
@@ -634,10 +644,7 @@ fn rows_across_the_ends_of_the_buffer_are_whole() {
     };
     let (outcomes, blank_lines) = model(&input, position, 2, &CsvFormat::default());
     for size in [usize::MAX, 65_521, 262_144] {
-        let dribble = Dribble {
-            bytes: &input,
-            size,
-        };
+        let dribble = Dribble::new(&input, size);
         let whole = read_all(RowReader::open(dribble, CsvFormat::default()).unwrap());
         assert!(whole.outcomes == outcomes, "{size} bytes at a time");
         assert_eq!(whole.blank_lines, blank_lines);

@@ -142,6 +142,7 @@ pub(crate) fn collect<R: Read>(mut records: RecordStream<'_, R>) -> Vec<Owned> {
                 rows += bad.len() as u64;
                 Owned::Bad(bad.to_vec())
             }
+            Step::Idle => continue,
             Step::End => break,
         };
         assert_eq!(records.rows_read(), rows);

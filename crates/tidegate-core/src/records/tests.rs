@@ -415,19 +415,20 @@ proptest! {
                 let reader = RowReader::resume(bytes, CsvFormat::default(), plan.header(), *end).unwrap();
                 let mut records = RecordStream::new(reader, &plan, None).unwrap();
                 let mut rest = Vec::new();
-                while let Some(step) = match records.next().unwrap() {
-                    Step::Record(record) => Some(Owned::Record {
+                loop {
+                    rest.push(match records.next().unwrap() {
+                    Step::Record(record) => Owned::Record {
                         key: record.key.map(|key| String::from_utf8(key.to_vec()).unwrap()),
                         value: record.value.to_vec(),
                         rows: record.rows,
                         first_row: record.first_row,
                         last_row: record.last_row,
                         end: record.end,
-                    }),
-                    Step::Bad(bad) => Some(Owned::Bad(bad.to_vec())),
-                    Step::End => None,
-                } {
-                    rest.push(step);
+                    },
+                    Step::Bad(bad) => Owned::Bad(bad.to_vec()),
+                    Step::Idle => continue,
+                    Step::End => break,
+                    });
                 }
                 prop_assert_eq!(flat(&rest), flat(&steps[index + 1..]));
             }

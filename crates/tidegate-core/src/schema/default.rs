@@ -9,9 +9,7 @@ use serde_json::Value;
 
 use super::avro::{AvroSchema, type_name};
 use crate::encode::{put_bytes, put_long};
-
-/// Nested deeper than this, a default is refused.
-const MAX_DEPTH: usize = 64;
+use crate::limits::MAX_DEFAULT_DEPTH;
 
 /// Appends the Avro form of a default. The error says what does not fit.
 pub(super) fn encode_default(
@@ -32,8 +30,10 @@ fn encode(
     out: &mut Vec<u8>,
     depth: usize,
 ) -> Result<(), String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("it is nested deeper than {MAX_DEPTH} levels"));
+    if depth > MAX_DEFAULT_DEPTH {
+        return Err(format!(
+            "it is nested deeper than {MAX_DEFAULT_DEPTH} levels"
+        ));
     }
     let (schema, inside) = avro
         .resolve(schema, namespace)

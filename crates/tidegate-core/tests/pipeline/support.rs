@@ -27,7 +27,7 @@ use tidegate_core::schema::{PlanRequest, RecordPlan};
 /// The producer id of every record that the sink of these tests writes.
 pub(crate) const OURS: i64 = 4000;
 
-/// An input in memory, read in small pieces.
+/// An input in memory, read in small pieces with pauses between them.
 pub(crate) struct Text(pub(crate) Vec<u8>);
 
 impl Source for Text {
@@ -36,17 +36,27 @@ impl Source for Text {
     fn open(&self, byte: u64) -> std::io::Result<Pieces> {
         let mut cursor = Cursor::new(self.0.clone());
         cursor.set_position(byte);
-        Ok(Pieces(cursor))
+        Ok(Pieces {
+            input: cursor,
+            is_ready: false,
+        })
     }
 }
 
-/// Gives a few bytes at a time.
-pub(crate) struct Pieces(Cursor<Vec<u8>>);
+/// Gives a few bytes at a time, and before them has nothing.
+pub(crate) struct Pieces {
+    input: Cursor<Vec<u8>>,
+    is_ready: bool,
+}
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.is_ready = !self.is_ready;
+        if self.is_ready {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
         let size = buffer.len().min(61);
-        self.0.read(&mut buffer[..size])
+        self.input.read(&mut buffer[..size])
     }
 }
 
