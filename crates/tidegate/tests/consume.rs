@@ -6,6 +6,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use common::{Exits, Folder, on, usage};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidegate_testkit::{Cluster, for_each_cluster};
 
@@ -114,6 +115,31 @@ fn a_group_goes_on_where_it_has_committed() {
             ["consume", "-t", &topic, "-g", &group, "--from", "3"],
         )
         .exits(2);
+    });
+}
+
+/// One partition and three members: those without it end with the group, not never.
+#[test]
+fn members_without_partitions_end_when_their_group_is_done() {
+    for_each_cluster(|cluster| {
+        let topic = topic_of(cluster, 10);
+        let group = cluster.unique("group");
+        let mut owner = on(cluster, ["consume", "-t", &topic, "-g", &group]).start();
+        on(
+            cluster,
+            ["balance", "-g", &group, "-t", &topic, "--timeout", "60s"],
+        )
+        .exits(0);
+        let member = on(
+            cluster,
+            ["consume", "-t", &topic, "-g", &group, "--until-end"],
+        );
+        let members = [member.start(), member.start()];
+        for member in members {
+            assert_eq!(member.finish().exits(0).stdout, "");
+        }
+        owner.signal(Signal::TERM);
+        assert_eq!(owner.finish().exits(143).stdout.lines().count(), 10);
     });
 }
 

@@ -177,7 +177,7 @@ fn failure_of(
 }
 
 /// What is in the topic now: one past the last data record of each partition that has one.
-fn targets_now(client: &Client, name: &str) -> Result<Vec<Target>, Failure> {
+pub(crate) fn targets_now(client: &Client, name: &str) -> Result<Vec<Target>, Failure> {
     let partitions = topic::partitions(client, name)?;
     let admin = client.admin();
     let starts = admin.list_offsets(

@@ -4,12 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tidegate::core::balance::Balance;
+use tidegate::kafka::admin::Admin;
 use tidegate::kafka::consumer::{Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Reset};
 use tidegate::kafka::{self, Client, Isolation, OffsetSpec};
 
 use crate::args::{ConsumeArgs, From, IsolationChoice};
+use crate::commands::balance::targets_now;
 use crate::failure::{Failure, Kind};
 use crate::record_output::{Problem, RecordOutput, cannot_write};
 use crate::report::{ConsumeSummary, Finished, Summary};
@@ -18,6 +21,9 @@ use crate::topic;
 
 /// How long one fetch may wait for data; also how late a signal may be seen.
 const POLL: Duration = Duration::from_millis(200);
+
+/// How often a member without partitions looks at how far its group is.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs the command.
 pub(crate) fn run(args: &ConsumeArgs, context: &mut Context) -> Result<Finished, Failure> {
@@ -70,6 +76,8 @@ struct Reading<'a> {
     topic: &'a str,
     consumer: Consumer,
     in_group: bool,
+    /// In a group: what it will have committed once all of it is read.
+    rest: Option<Rest>,
     /// Where to stop, per partition; `None` goes on for ever.
     ends: Option<BTreeMap<i32, i64>>,
     /// Next offsets of what was written and not committed.
@@ -105,6 +113,17 @@ impl<'a> Reading<'a> {
             ..GroupConfig::new(id)
         });
         let in_group = group.is_some();
+        let rest = match &args.group {
+            Some(group) if args.until_end => Some(Rest {
+                admin: client.admin(),
+                group: group.clone(),
+                topic: args.topic.clone(),
+                partitions: partitions.clone(),
+                balance: Balance::new(targets_now(client, &args.topic)?),
+                asked: None,
+            }),
+            _ => None,
+        };
         let config = ConsumerConfig {
             isolation,
             group,
@@ -121,6 +140,7 @@ impl<'a> Reading<'a> {
             topic: &args.topic,
             consumer,
             in_group,
+            rest,
             ends,
             uncommitted: BTreeMap::new(),
             written: 0,
@@ -140,7 +160,7 @@ impl<'a> Reading<'a> {
             if context.interrupt.is_set() {
                 return Ok(End::Interrupted);
             }
-            if self.written >= limit || self.at_end() {
+            if self.written >= limit || self.at_end()? {
                 return Ok(End::Done);
             }
             for batches in self.consumer.poll(POLL)? {
@@ -214,18 +234,19 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Whether every partition that is read (in a group: by this member) is at its end.
-    fn at_end(&self) -> bool {
-        let Some(ends) = &self.ends else { return false };
+    /// Whether every partition that is read is at its end; in a group: each one of this member's, and if it has none, the whole group's.
+    fn at_end(&mut self) -> Result<bool, Failure> {
+        let Some(ends) = &self.ends else {
+            return Ok(false);
+        };
         let done = |partition: i32, end: i64| {
             self.consumer
                 .position(self.topic, partition)
                 .is_some_and(|position| position >= end)
         };
         if !self.in_group {
-            return ends
-                .iter()
-                .all(|(partition, end)| *end == 0 || done(*partition, *end));
+            let mut ends = ends.iter();
+            return Ok(ends.all(|(partition, end)| *end == 0 || done(*partition, *end)));
         }
         let mine: Vec<i32> = self
             .consumer
@@ -233,10 +254,11 @@ impl<'a> Reading<'a> {
             .into_iter()
             .map(|(_, partition)| partition)
             .collect();
-        !mine.is_empty()
-            && mine
-                .iter()
-                .all(|partition| ends.get(partition).is_none_or(|end| done(*partition, *end)))
+        if mine.is_empty() {
+            return self.rest.as_mut().map_or(Ok(false), Rest::is_done);
+        }
+        let mut mine = mine.iter();
+        Ok(mine.all(|partition| ends.get(partition).is_none_or(|end| done(*partition, *end))))
     }
 
     fn leave(self) -> Result<(), Failure> {
@@ -244,6 +266,30 @@ impl<'a> Reading<'a> {
             self.consumer.leave()?;
         }
         Ok(())
+    }
+}
+
+/// What a group has still to commit, for a member that has no partitions: there may be fewer of them than members.
+struct Rest {
+    admin: Admin,
+    group: String,
+    topic: String,
+    partitions: Vec<i32>,
+    balance: Balance,
+    asked: Option<Instant>,
+}
+
+impl Rest {
+    fn is_done(&mut self) -> Result<bool, Failure> {
+        if self.asked.is_some_and(|asked| asked.elapsed() < LOOK) {
+            return Ok(false);
+        }
+        self.asked = Some(Instant::now());
+        let committed = self
+            .admin
+            .committed(&self.group, &self.topic, &self.partitions)?;
+        self.balance.committed(&committed);
+        Ok(self.balance.is_balanced())
     }
 }
 
