@@ -1,6 +1,6 @@
 //! Publish: a load as a loop of attempts, each built from a position.
 //!
-//! An attempt opens the input at a [`LoadPosition`] and follows the path of a row, which [`attempt`] shows in one place, until the input ends,
+//! An attempt opens the input at a [`LoadPosition`] and follows the path of a row, which `publish::attempt` shows in one place, until the input ends,
 //! the load is interrupted, or an error ends it. A sink that was rolled back starts another attempt from the last stored position; a load that is
 //! resumed starts its first one there. Reader, groups, ledger, digests, rejects and pacing are all built from the position, so these are one
 //! code path.
