@@ -16,7 +16,6 @@
 //! Two ranges that follow one another merge without their records: `D = D1 * M^n2 + D2`, where `n2` records are in the second.
 
 use std::fmt;
-use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -255,33 +254,6 @@ impl PrefixHasher {
     }
 }
 
-/// A reader that hashes what passes through it.
-#[derive(Debug)]
-pub struct HashingReader<R> {
-    inner: R,
-    hasher: PrefixHasher,
-}
-
-impl<R> HashingReader<R> {
-    /// Hashes everything read from `inner` on top of what `hasher` has seen.
-    pub fn new(inner: R, hasher: PrefixHasher) -> Self {
-        Self { inner, hasher }
-    }
-
-    /// Length and hash of everything read so far.
-    pub fn digest(&self) -> PrefixDigest {
-        self.hasher.digest()
-    }
-}
-
-impl<R: Read> Read for HashingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,19 +377,5 @@ mod tests {
             }
         );
         assert_eq!(digest.value.to_string().len(), 32);
-    }
-
-    #[test]
-    fn hashes_what_is_read() {
-        let mut reader = HashingReader::new(&b"timestamp,cpu\n1,2\n"[..], PrefixHasher::new());
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        assert_eq!(
-            reader.digest(),
-            PrefixDigest {
-                bytes: 18,
-                hash: Hash128(xxh3_128(text.as_bytes()))
-            }
-        );
     }
 }

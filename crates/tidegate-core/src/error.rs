@@ -7,8 +7,6 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::position::Position;
-
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -204,17 +202,6 @@ impl Error {
     pub fn at(mut self, position: ErrorPosition) -> Self {
         self.0.position = Some(position);
         self
-    }
-
-    /// Says where in the input it happened: in the row that starts at `position`.
-    #[must_use]
-    pub fn in_row_at(self, position: Position, column: Option<String>) -> Self {
-        self.at(ErrorPosition {
-            byte: position.byte,
-            line: position.line,
-            row: position.row + 1,
-            column,
-        })
     }
 
     /// Says whether trying again may help.

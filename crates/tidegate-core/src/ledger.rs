@@ -75,6 +75,8 @@ struct PartitionLedger {
     first_offset: Option<i64>,
     last_offset: Option<i64>,
     last_tag: Option<u64>,
+    /// Records delivered behind `last_offset`, at offsets nobody told.
+    beyond_known: u64,
     /// The first batch of the partition, while its offset is unknown.
     unknown_first: Option<UnknownOffset>,
     /// The last batch of the partition, while its offset is unknown.
@@ -284,6 +286,7 @@ impl Ledger {
         }
         if ledger.unknown_last == Some(*unknown) {
             ledger.unknown_last = None;
+            ledger.beyond_known = 0;
             ledger.last_offset = Some(last_offset(base_offset, unknown.records));
         }
     }
@@ -375,6 +378,7 @@ impl PartitionLedger {
                 partition,
                 records,
                 after: self.last_offset,
+                skip: self.beyond_known,
                 first_tag,
                 last_tag,
             };
@@ -382,6 +386,7 @@ impl PartitionLedger {
                 self.unknown_first = Some(unknown);
             }
             self.unknown_last = Some(unknown);
+            self.beyond_known += u64::from(records);
             return Ok(Some(unknown));
         };
         if let Some(last) = self.last_offset.filter(|last| base <= *last) {
@@ -395,6 +400,7 @@ impl PartitionLedger {
         }
         self.last_offset = Some(last_offset(base, records));
         self.unknown_last = None;
+        self.beyond_known = 0;
         Ok(None)
     }
 
@@ -479,6 +485,23 @@ mod tests {
         let state = &ledger.partitions()[0].0;
         assert_eq!((state.first_offset, state.last_offset), (Some(7), Some(21)));
         assert!(ledger.unknown_offsets().is_empty());
+    }
+
+    /// Each of them stands behind the last offset that is known, but not right behind it.
+    #[test]
+    fn unknown_offsets_in_a_row_are_told_apart_by_the_records_before_them() {
+        let mut ledger = Ledger::new(1, &[]).unwrap();
+        for _ in 0..7 {
+            append(&mut ledger, 0, 1);
+        }
+        ledger.settle(delivered(0, 2, Some(10), (1, 2))).unwrap();
+        ledger.settle(delivered(0, 2, None, (3, 4))).unwrap();
+        ledger.settle(delivered(0, 3, None, (5, 7))).unwrap();
+        let wanted = ledger.unknown_offsets();
+        assert_eq!(wanted.len(), 1);
+        assert_eq!((wanted[0].after, wanted[0].skip), (Some(11), 2));
+        ledger.locate(&wanted[0], 14);
+        assert_eq!(ledger.partitions()[0].0.last_offset, Some(16));
     }
 
     #[test]

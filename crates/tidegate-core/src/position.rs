@@ -60,10 +60,4 @@ impl LoadPosition {
     pub fn start() -> Self {
         Self::default()
     }
-
-    /// Whether nothing was done yet.
-    #[must_use]
-    pub fn is_start(&self) -> bool {
-        self.input == Position::START
-    }
 }

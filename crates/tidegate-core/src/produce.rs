@@ -79,6 +79,8 @@ pub struct UnknownOffset {
     pub records: u32,
     /// Last known offset of this load before it in the partition; it stands above.
     pub after: Option<i64>,
+    /// How many records of this load stand between that offset and the batch: those of batches that are unknown too.
+    pub skip: u64,
     /// Tag of its first record.
     pub first_tag: u64,
     /// Tag of its last record.
@@ -159,7 +161,16 @@ pub struct ConsumedRecord<'a> {
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// Record headers, in order.
-    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+    pub headers: &'a [ConsumedHeader],
+}
+
+/// A header of a record read back. It owns its bytes: few records have any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumedHeader {
+    /// Its name; several headers of a record may share it.
+    pub name: String,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
 }
 
 /// Reads the data records of a topic, one partition at a time, up to an end offset fixed when it was opened.

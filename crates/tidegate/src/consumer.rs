@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate_core::balance::{BalanceOptions, BalanceStatus, Target, wait};
 use tidegate_core::limits::BALANCE_TIMEOUT;
 use tidegate_kafka::consumer::{Consumer as KafkaConsumer, ConsumerConfig, GroupConfig};
-use tidegate_kafka::{Client, ClientConfig};
+use tidegate_kafka::{Client, ClientConfig, Error as KafkaError, ErrorKind as KafkaErrorKind};
 
 use crate::bridge::{GroupCommits, SystemClock};
 use crate::error::{Error, ErrorKind};
@@ -141,9 +141,13 @@ impl Consumer {
             .iter()
             .map(|((topic, partition), offset)| (topic.as_str(), *partition, *offset))
             .collect();
-        kafka.commit(&offsets)?;
-        given.clear();
-        Ok(())
+        let committed = kafka.commit(&offsets);
+        // What a rebalance took away is the new owner's to read again and to commit.
+        let taken = |error: &KafkaError| error.kind() == KafkaErrorKind::Group;
+        if committed.as_ref().err().is_none_or(taken) {
+            given.clear();
+        }
+        Ok(committed?)
     }
 
     /// Leaves the group, so that others take over at once.

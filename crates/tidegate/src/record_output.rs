@@ -70,11 +70,15 @@ impl<'a> RecordOutput<'a> {
     }
 
     fn object(&mut self, partition: i32, record: &ConsumedRecord<'_>) -> Result<Value, Failure> {
-        let headers: Vec<Value> = record
-            .headers()
-            .filter_map(Result::ok)
-            .map(|header| json!({ "name": header.name, "value": header.value.map_or(Value::Null, text_or_base64) }))
-            .collect();
+        let mut headers = Vec::new();
+        for header in record.headers() {
+            let header = header.map_err(|error| {
+                let message = format!("{}-{partition}, offset {}", self.topic, record.offset);
+                Failure::new(Kind::Unreachable, message).because(error)
+            })?;
+            let value = header.value.map_or(Value::Null, text_or_base64);
+            headers.push(json!({ "name": header.name, "value": value }));
+        }
         Ok(json!({
             "topic": self.topic,
             "partition": partition,

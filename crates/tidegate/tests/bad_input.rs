@@ -349,6 +349,24 @@ fn a_rejects_file_that_cannot_be_written_exits_with_11_before_anything_is_sent()
 }
 
 #[test]
+fn one_file_for_rejects_and_receipt_exits_with_2() {
+    let folder = Folder::new();
+    folder.file("usage.csv", usage(2, 1));
+    let arguments = [
+        "publish",
+        "usage.csv",
+        "-t",
+        "t",
+        "--rejects",
+        "out.json",
+        "--receipt",
+        "out.json",
+    ];
+    let refused = tidegate(arguments).dir(folder.path(".")).exits(2);
+    assert!(refused.stderr.contains("out.json"), "{refused}");
+}
+
+#[test]
 fn a_wrong_topic_name_exits_with_2() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();

@@ -2,9 +2,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{Exits, Folder, on, usage};
 use serde_json::{Value, json};
+use tidegate::kafka::admin::NewTopic;
+use tidegate::kafka::producer::{Producer, ProducerConfig, ProducerRecord};
+use tidegate::kafka::{Client, ClientConfig};
 use tidegate_testkit::{Cluster, for_each_cluster};
+use tidegate_wire::RecordHeader;
 
 fn publish(cluster: &Cluster, file: &str, topic: &str, receipt: &str) {
     on(
@@ -122,5 +128,43 @@ fn verify_needs_the_topic_and_the_file() {
             "the file is another one now\n{changed}"
         );
         assert_ne!(json["status"], "same");
+    });
+}
+
+/// Headers are content: somebody else's record with the same key and value is another one.
+#[test]
+fn a_header_that_was_added_differs() {
+    for_each_cluster(|cluster| {
+        let folder = Folder::new();
+        let file = folder.file("usage.csv", "timestamp,cpu\n1,0.5\n");
+        let topic = cluster.unique("headers");
+        let client = Client::connect(ClientConfig::new(cluster.bootstrap()).unwrap()).unwrap();
+        let wanted = NewTopic {
+            name: topic.clone(),
+            partitions: Some(1),
+            replication_factor: None,
+            configs: BTreeMap::new(),
+        };
+        client.admin().create_topic(&wanted).unwrap();
+        let mut producer = Producer::open(client, ProducerConfig::default()).unwrap();
+        let handle = producer.topic(&topic).unwrap();
+        let header = RecordHeader {
+            name: "trace",
+            value: Some(b"1"),
+        };
+        let record = ProducerRecord {
+            key: Some(b"1"),
+            value: Some(br#"{"timestamp":1,"cpu":0.5}"#),
+            headers: &[header],
+            timestamp: None,
+            tag: 1,
+        };
+        producer.append(handle, 0, record).unwrap();
+        producer.flush(&mut Vec::new()).unwrap();
+        let arguments = [
+            "verify", &file, "-t", &topic, "--format", "json", "-o", "json",
+        ];
+        let differs = on(cluster, arguments).exits(9).json();
+        assert_eq!(differs["first_difference"]["what"], "headers", "{differs}");
     });
 }

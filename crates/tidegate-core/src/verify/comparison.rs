@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::decode::first_difference;
 use crate::digest::{Hash128, KeyTerm, RecordHasher};
 use crate::limits::{VERIFY_LOOKAHEAD, VERIFY_LOOKAHEAD_ALL};
-use crate::produce::{Consume, ConsumedRecord, OutRecord, Produce, Settled, SinkError};
+use crate::produce::{
+    Consume, ConsumedHeader, ConsumedRecord, OutRecord, Produce, Settled, SinkError,
+};
 use crate::schema::RecordPlan;
 use crate::verify::difference::{Difference, DifferenceKind, quote};
 use crate::verify::{Compared, unreadable};
@@ -439,13 +441,17 @@ fn take_own<C: Consume, T>(
 }
 
 fn is_same(expected: &OutRecord<'_>, found: &ConsumedRecord<'_>) -> bool {
-    let headers = expected
-        .headers
-        .iter()
-        .map(|(name, value)| (*name, Some(*value)));
+    let is_same_header = |(expected, found): (&(&str, &[u8]), &ConsumedHeader)| {
+        found.name == expected.0 && found.value.as_deref() == Some(expected.1)
+    };
     found.key == expected.key
         && found.value == Some(expected.value)
-        && headers.eq(found.headers.iter().copied())
+        && expected.headers.len() == found.headers.len()
+        && expected
+            .headers
+            .iter()
+            .zip(found.headers)
+            .all(is_same_header)
 }
 
 impl<C: Consume> Produce for Comparison<'_, C> {

@@ -304,7 +304,6 @@ pub(crate) struct MemorySink {
     broken: Vec<bool>,
     hangs: bool,
     rolled_back: Option<&'static str>,
-    last_batches: Vec<(usize, i64, u64)>,
 }
 
 type OwnedRecord = (Option<Vec<u8>>, Vec<u8>);
@@ -337,7 +336,6 @@ impl MemorySink {
             broken: vec![false; partitions],
             hangs: false,
             rolled_back: None,
-            last_batches: Vec::new(),
         }
     }
 
@@ -377,7 +375,6 @@ impl MemorySink {
                 topic.push(partition, key, value);
             }
             topic.next_offsets[partition] += self.markers;
-            self.last_batches.push((partition, base, first_tag));
             settled.base_offset = Some(base).filter(|_| fault != Some(Fault::UnknownOffset));
         }
         self.hangs |= fault == Some(Fault::Hangs);
@@ -465,11 +462,14 @@ impl Produce for MemorySink {
 
     fn locate(&mut self, unknown: &UnknownOffset) -> Result<Option<i64>, SinkError> {
         let partition = usize::try_from(unknown.partition).unwrap();
-        let found = self
-            .last_batches
+        let topic = self.topic.borrow();
+        let ours = topic.partitions[partition]
             .iter()
-            .find(|(of, _, first_tag)| *of == partition && *first_tag == unknown.first_tag);
-        Ok(found.map(|(_, base, _)| *base).filter(|_| self.can_locate))
+            .filter(|record| record.producer_id == OURS && Some(record.offset) > unknown.after);
+        let found = ours
+            .map(|record| record.offset)
+            .nth(unknown.skip.try_into().unwrap());
+        Ok(found.filter(|_| self.can_locate))
     }
 
     fn producer_ids(&self) -> Vec<i64> {

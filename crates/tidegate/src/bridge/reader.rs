@@ -5,9 +5,10 @@
 //! [`BUFFERED_BYTES`] for each partition, and one batch more.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use tidegate_core::produce::{Consume, ConsumedRecord, SinkError};
+use tidegate_core::produce::{Consume, ConsumedHeader, ConsumedRecord, SinkError};
 use tidegate_kafka::admin::{Isolation, OffsetSpec};
 use tidegate_kafka::consumer::{Consumer, ConsumerConfig, FetchedBatches};
 use tidegate_kafka::{Client, Error, ErrorKind};
@@ -56,17 +57,19 @@ struct Queue {
 #[derive(Debug, Default)]
 struct OpenBatches {
     bytes: Vec<u8>,
+    headers: Vec<ConsumedHeader>,
     records: Vec<Located>,
     next: usize,
 }
 
-/// Where a record lies in [`OpenBatches::bytes`].
-#[derive(Debug, Clone, Copy)]
+/// Where a record lies in the buffers of [`OpenBatches`].
+#[derive(Debug, Clone)]
 struct Located {
     offset: i64,
     producer_id: i64,
     key: Option<(usize, usize)>,
     value: Option<(usize, usize)>,
+    headers: Range<usize>,
 }
 
 impl TopicReader {
@@ -202,23 +205,37 @@ impl Queue {
 impl OpenBatches {
     fn fill(&mut self, batches: &FetchedBatches) -> Result<(), Error> {
         self.bytes.clear();
+        self.headers.clear();
         self.records.clear();
         self.next = 0;
         batches.for_each_record(|record| {
             let key = record.key.map(|key| put(&mut self.bytes, key));
             let value = record.value.map(|value| put(&mut self.bytes, value));
+            let first_header = self.headers.len();
+            for header in record.headers() {
+                let header = header.map_err(|error| {
+                    let place = format!("{}-{}", batches.topic, batches.partition);
+                    let message = format!("{place}, offset {}: {error}", record.offset);
+                    Error::new(ErrorKind::Protocol, message)
+                })?;
+                self.headers.push(ConsumedHeader {
+                    name: header.name.to_owned(),
+                    value: header.value.map(<[u8]>::to_vec),
+                });
+            }
             self.records.push(Located {
                 offset: record.offset,
                 producer_id: record.producer_id,
                 key,
                 value,
+                headers: first_header..self.headers.len(),
             });
             Ok(())
         })
     }
 
     fn take(&mut self, partition: i32) -> Option<ConsumedRecord<'_>> {
-        let record = *self.records.get(self.next)?;
+        let record = self.records.get(self.next)?;
         self.next += 1;
         let bytes = |(start, end): (usize, usize)| &self.bytes[start..end];
         Some(ConsumedRecord {
@@ -227,7 +244,7 @@ impl OpenBatches {
             producer_id: record.producer_id,
             key: record.key.map(bytes),
             value: record.value.map(bytes),
-            headers: &[],
+            headers: &self.headers[record.headers.clone()],
         })
     }
 }

@@ -41,18 +41,19 @@ impl TopicSink {
 
     /// Hands over what the producer has settled, in its order.
     fn hand_over(&mut self, settled: &mut Vec<Settled>) {
-        let producer_id = self.producer.producer_id();
-        if producer_id >= 0 && !self.producer_ids.contains(&producer_id) {
-            self.producer_ids.push(producer_id);
+        for batch in self.batches.drain(..) {
+            if batch.result.is_ok() && !self.producer_ids.contains(&batch.producer_id) {
+                self.producer_ids.push(batch.producer_id);
+            }
+            settled.push(Settled {
+                partition: batch.partition,
+                records: batch.records,
+                base_offset: batch.base_offset,
+                first_tag: batch.first_tag,
+                last_tag: batch.last_tag,
+                outcome: batch.result.map_err(SinkError::from),
+            });
         }
-        settled.extend(self.batches.drain(..).map(|batch| Settled {
-            partition: batch.partition,
-            records: batch.records,
-            base_offset: batch.base_offset,
-            first_tag: batch.first_tag,
-            last_tag: batch.last_tag,
-            outcome: batch.result.map_err(SinkError::from),
-        }));
     }
 }
 
@@ -105,8 +106,7 @@ impl Produce for TopicSink {
         Ok(outcome?)
     }
 
-    /// The batches of a partition stand in the log in the order they settled, so the batch is where the first record of this producer behind
-    /// the last known offset is.
+    /// The batches of a partition stand in the log in the order they settled: so many records of this producer behind the last known offset.
     fn locate(&mut self, unknown: &UnknownOffset) -> Result<Option<i64>, SinkError> {
         let partition = [unknown.partition];
         let admin = self.client.admin();
@@ -130,10 +130,15 @@ impl Produce for TopicSink {
             &[range],
             Isolation::ReadUncommitted,
         )?;
+        let mut skip = unknown.skip;
         while let Some(record) = reader.next(unknown.partition)? {
-            if self.producer_ids.contains(&record.producer_id) {
+            if !self.producer_ids.contains(&record.producer_id) {
+                continue;
+            }
+            if skip == 0 {
                 return Ok(Some(record.offset));
             }
+            skip -= 1;
         }
         Ok(None)
     }

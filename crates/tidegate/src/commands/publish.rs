@@ -207,10 +207,6 @@ fn finish(
         context.terminal.warn(&warning);
         warnings.push(warning);
     }
-    if outcome.status != Status::Complete {
-        // The row that stopped the load, or the record that was held, is not worked off.
-        outcome.rows.read = outcome.rows.accepted + outcome.rows.rejected;
-    }
     let ended = match outcome.error.take() {
         // A stream that a signal stopped says so by an error, for it cannot end.
         Some(_) if context.interrupt.is_set() && !load.input.is_file() => {
@@ -396,6 +392,12 @@ fn check_local_files(args: &PublishArgs, load: &Load<'_>) -> Result<(), Failure>
                 format!("{flag} {} is the input itself", path.display()),
             ));
         }
+    }
+    if let [(_, Some(rejects)), (_, Some(receipt))] = written
+        && (rejects == receipt || same_file(rejects, receipt))
+    {
+        let message = format!("--rejects and --receipt are both {}", receipt.display());
+        return Err(Failure::new(Kind::Usage, message));
     }
     let cannot = |path: &Path, error| {
         Failure::new(Kind::LocalIo, format!("cannot write {}", path.display())).because(error)
