@@ -48,6 +48,8 @@ pub const MAX_PER_LINK: usize = 16;
 pub const MISSING_GRACE: Duration = Duration::from_secs(10);
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(20);
+/// As [`FIRST_BACK_OFF`], where only the markers of the last transaction are waited for: a few milliseconds, in each transaction.
+const MARKER_BACK_OFF: Duration = Duration::from_millis(2);
 const LONGEST_BACK_OFF: Duration = Duration::from_millis(1000);
 
 /// How a partition's batches get to its leader.
@@ -289,8 +291,12 @@ impl Machine {
 
     /// The leader of a partition has to be looked up after a pause that grows while nothing on the partition succeeds.
     fn look_up_later(&mut self, now: Time, slot: Slot) {
+        self.look_up_after(now, slot, FIRST_BACK_OFF);
+    }
+
+    fn look_up_after(&mut self, now: Time, slot: Slot, first_pause: Duration) {
         let partition = &mut self.partitions[slot.0 as usize];
-        let pause = FIRST_BACK_OFF * (1 << partition.repairs.min(6));
+        let pause = first_pause * (1 << partition.repairs.min(6));
         partition.repairs = partition.repairs.saturating_add(1);
         let at = now + pause.min(LONGEST_BACK_OFF);
         partition.route = Route::Unknown(at);
@@ -410,7 +416,7 @@ impl Machine {
         partition.is_queued = false;
         partition.window.recall(&self.rules);
         self.last_trouble = explain(answer, "");
-        self.look_up_later(now, slot);
+        self.look_up_after(now, slot, MARKER_BACK_OFF);
     }
 
     fn acknowledged(

@@ -31,8 +31,8 @@ use std::time::Duration;
 
 use super::event::{CoordinatorAnswer, CoordinatorRequest, Outcome, Protocol};
 use super::{
-    Action, BrokenRule, ErrorKind, FIRST_BACK_OFF, Identity, LONGEST_BACK_OFF, LinkId, Machine,
-    Route, Rules, Slot, Time,
+    Action, BrokenRule, ErrorKind, FIRST_BACK_OFF, Identity, LONGEST_BACK_OFF, LinkId,
+    MARKER_BACK_OFF, Machine, Route, Rules, Slot, Time,
 };
 use crate::retry::{self, CoordinatorVerdict};
 
@@ -44,6 +44,9 @@ const FENCING_EPOCH: i16 = i16::MAX;
 
 /// There is no such transaction, or it ended the other way.
 const INVALID_TXN_STATE: i16 = 48;
+
+/// The last transaction is still being completed.
+const CONCURRENT_TRANSACTIONS: i16 = 51;
 
 /// The coordinator knows another producer id.
 const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
@@ -315,7 +318,11 @@ impl Machine {
         }
         if verdict == CoordinatorVerdict::Again || self.may_settle(now, &question, answer.code) {
             let find = retry::coordinator_moved(answer.code);
-            return self.ask_again(now, question, find, why);
+            let first_pause = match answer.code {
+                CONCURRENT_TRANSACTIONS => MARKER_BACK_OFF,
+                _ => FIRST_BACK_OFF,
+            };
+            return self.ask_again(now, question, (find, first_pause), why);
         }
         match (question.request, verdict) {
             (_, CoordinatorVerdict::Stop) => self.refused(&answer, why, actions),
@@ -379,12 +386,18 @@ impl Machine {
         if commits && self.rules.break_rule(BrokenRule::AssumeCommitted) {
             return self.end_with(Outcome::Committed, actions);
         }
-        self.ask_again(now, question, true, why);
+        self.ask_again(now, question, (true, FIRST_BACK_OFF), why);
     }
 
-    fn ask_again(&mut self, now: Time, mut question: Question, find: bool, why: String) {
+    fn ask_again(
+        &mut self,
+        now: Time,
+        mut question: Question,
+        (find, first_pause): (bool, Duration),
+        why: String,
+    ) {
         if let Some(transactions) = &mut self.transactions {
-            let pause = FIRST_BACK_OFF * (1 << question.tries.saturating_sub(1).min(6));
+            let pause = first_pause * (1 << question.tries.saturating_sub(1).min(6));
             question.asked = false;
             question.not_before = now + pause.min(LONGEST_BACK_OFF);
             question.find = find;
