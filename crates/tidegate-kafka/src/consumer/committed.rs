@@ -19,7 +19,8 @@ const POLL: Duration = Duration::from_millis(200);
 /// Gives every committed record of `partition` to `take`, in offset order, up to the high watermark at the time of the call, which is
 /// returned. Records of transactions that were aborted or are still open are left out, and hide nothing behind them.
 ///
-/// To find out what a transactional producer has committed, open the producer first: only then is everything that it left behind decided.
+/// To find out what a transactional producer has committed, open the producer first: only then is everything that it left behind decided. A
+/// transaction whose commit was answered a moment ago may be missing, for its markers are written afterwards.
 ///
 /// # Errors
 /// [`ErrorKind::TopicMissing`], [`ErrorKind::Authorization`], [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`] if the partition cannot be read

@@ -77,7 +77,8 @@ struct Open {
 
 /// An idempotent or transactional producer with `acks=all`. One thread appends; see [`poll`](Self::poll) for how it learns what became of the records.
 ///
-/// Dropping it ends its threads and waits for them; what was not flushed may or may not arrive.
+/// Dropping it ends its threads and waits for them; what was not flushed may or may not arrive. A transaction that is open then is aborted by
+/// whoever opens its id next, or when it has taken too long.
 #[derive(Debug)]
 pub struct Producer {
     client: Client,
