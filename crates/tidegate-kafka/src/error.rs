@@ -26,6 +26,9 @@ pub enum ErrorKind {
     Delivery,
     /// Another producer with the same identity took over.
     Fenced,
+    /// The transaction was rolled back and the producer is ready for the next one. What was committed last has to be read back, and the
+    /// work goes on from there.
+    RolledBack,
     /// The other side broke the protocol, or speaks none that we know.
     Protocol,
     /// The client was set up wrongly.

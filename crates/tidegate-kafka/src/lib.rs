@@ -26,7 +26,7 @@ pub use config::ClientConfig;
 pub use connection::{Connection, MAX_IN_FLIGHT};
 pub use consumer::{
     Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Reset,
-    TopicPartition,
+    TopicPartition, read_committed,
 };
 pub use error::{Error, ErrorKind};
 pub use versions::Versions;

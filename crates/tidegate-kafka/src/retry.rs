@@ -1,6 +1,7 @@
 //! What an error code of a broker means, and what may be done about it. The ONE place that decides it, for every API.
 //!
 //! - [`produce`]: what the producer does about a batch; its rules are told in [`crate::producer::machine`].
+//! - [`coordinator`]: what a transactional producer does about an answer of its coordinator.
 //! - [`is_retriable`]: whether the same request may succeed later; asked by everything that repeats a request.
 //! - [`coordinator_moved`]: whether to look for the coordinator of a group or a transactional id again before that.
 //! - [`kind_of`]: what sort of failure it is to the caller, once nobody tries again.
@@ -20,6 +21,8 @@ pub enum Verdict {
     AppendedSomewhere,
     /// Nothing is lost: drop the connection, refresh the metadata and send the whole window again, in order.
     Repair,
+    /// Not now: nothing was appended, and nothing is wrong with the connection.
+    Later,
     /// A batch arrived out of order. Behind a failed batch that is only its consequence; on the head it is a possible loss.
     OutOfOrder,
     /// The broker does not know this producer any more.
@@ -47,26 +50,62 @@ pub fn produce(code: i16) -> Verdict {
         | 5 | 6 | 74 | 75
         // REQUEST_TIMED_OUT, NETWORK_EXCEPTION: may or may not have been appended; the sequence finds out.
         | 7 | 13
-        // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR, CONCURRENT_TRANSACTIONS: transaction version 2
-        // checks with the coordinator on the way; nothing was appended.
-        | 14 | 15 | 16 | 51
+        // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR: the leader asks the coordinator whether the
+        // partition belongs to the transaction (KIP-890); nothing was appended.
+        | 14 | 15 | 16
         // NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND: the second one IS in the leader's log; the sequence keeps it single.
         | 19 | 20
         // KAFKA_STORAGE_ERROR: the disk of this leader failed; another will lead.
         | 56
         // THROTTLING_QUOTA_EXCEEDED: later.
         | 89 => Verdict::Repair,
+        // CONCURRENT_TRANSACTIONS: EndTxn is answered before the markers are written, so the first batch of the next transaction may come
+        // too early (KIP-890). It happens in every healthy load, so it must not cost a connection.
+        51 => Verdict::Later,
         // OUT_OF_ORDER_SEQUENCE_NUMBER. Kafka's own client goes on under a new epoch; that would pass over what was lost.
         45 => Verdict::OutOfOrder,
         // UNKNOWN_PRODUCER_ID, INVALID_PRODUCER_ID_MAPPING: the producer's state on the broker is gone.
         59 | 49 => Verdict::ProducerUnknown,
         // INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
         47 | 90 => Verdict::Fenced,
-        // TRANSACTION_ABORTABLE (KIP-890).
-        120 => Verdict::Abort,
+        // TRANSACTION_ABORTABLE (KIP-890), INVALID_TXN_STATE: the transaction is not open any more, or never got this partition.
+        120 | 48 => Verdict::Abort,
         // Sizes, rights, formats and everything unknown: the same bytes would fail again. UNKNOWN_SERVER_ERROR (-1) too: nothing says
         // that the batch was not appended, but nothing says that a fault which the broker itself does not expect will pass.
         _ => Verdict::Stop,
+    }
+}
+
+/// What a transactional producer does about an answer of its coordinator: to InitProducerId, AddPartitionsToTxn and EndTxn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoordinatorVerdict {
+    /// Done.
+    Done,
+    /// Ask again, word for word; [`coordinator_moved`] says whom.
+    Again,
+    /// The transaction cannot be committed any more, whoever is to blame: abort it and replay from the last committed position.
+    Abort,
+    /// The epoch in the request is not the current one: another instance took over, or the coordinator rolled the transaction back
+    /// because it took too long. Which of the two, the answer to EndTxn(abort) tells (KIP-588, KIP-890).
+    Fenced,
+    /// Trying again would give the same answer.
+    Stop,
+}
+
+/// Judges an answer of a transaction coordinator (Apache Kafka, `TransactionCoordinator` and `TransactionManager`).
+pub fn coordinator(code: i16) -> CoordinatorVerdict {
+    match code {
+        0 => CoordinatorVerdict::Done,
+        // INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
+        47 | 90 => CoordinatorVerdict::Fenced,
+        // INVALID_TXN_STATE: the opposite was decided, or nothing is open: never a success (KIP-98). INVALID_PRODUCER_ID_MAPPING,
+        // UNKNOWN_PRODUCER_ID: the coordinator knows another producer id. TRANSACTION_ABORTABLE.
+        48 | 49 | 59 | 120 => CoordinatorVerdict::Abort,
+        // OPERATION_NOT_ATTEMPTED: only because another partition of the request was refused; that one's code comes with it.
+        55 => CoordinatorVerdict::Again,
+        code if is_retriable(code) => CoordinatorVerdict::Again,
+        // Rights, settings and everything unknown.
+        _ => CoordinatorVerdict::Stop,
     }
 }
 
@@ -181,7 +220,7 @@ mod tests {
     #[test]
     fn what_repairs_a_window_is_retriable() {
         for code in 1..200 {
-            if produce(code) == Verdict::Repair {
+            if matches!(produce(code), Verdict::Repair | Verdict::Later) {
                 assert!(is_retriable(code), "{} ({code})", code_name(code));
             }
         }
@@ -197,6 +236,20 @@ mod tests {
             .filter(|code| is_retriable(*code) != of_kafka(*code))
             .collect();
         assert_eq!(differing, [27, 51, 84, 122, 123, 133]);
+    }
+
+    #[test]
+    fn no_refusal_of_a_coordinator_is_taken_for_success() {
+        let done: Vec<i16> = (-1..200)
+            .filter(|code| coordinator(*code) == CoordinatorVerdict::Done)
+            .collect();
+        assert_eq!(done, [0]);
+        for code in [14, 15, 16, 51] {
+            assert_eq!(coordinator(code), CoordinatorVerdict::Again, "{code}");
+        }
+        for code in [-1, 29, 50, 53, 1234] {
+            assert_eq!(coordinator(code), CoordinatorVerdict::Stop, "{code}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct Versions {
     offered: Vec<(i16, i16, i16)>,
     /// Feature levels that the cluster has finalised (KIP-584): name and level.
     finalised: Vec<(String, i16)>,
+    /// How often the cluster had changed them: of two answers, the one with more is newer.
+    finalised_epoch: i64,
 }
 
 impl Versions {
@@ -25,7 +27,11 @@ impl Versions {
             .iter()
             .map(|feature| (feature.name.to_string(), feature.max_version_level))
             .collect();
-        Self { offered, finalised }
+        Self {
+            offered,
+            finalised,
+            finalised_epoch: response.finalized_features_epoch,
+        }
     }
 
     /// The lowest and highest version of `api_key` that the broker offers.
@@ -42,6 +48,11 @@ impl Versions {
             .iter()
             .find(|(feature, _)| feature == name)
             .map(|(_, level)| *level)
+    }
+
+    /// How often the cluster had changed its finalised features when it told of them; -1 if it has none.
+    pub fn finalised_epoch(&self) -> i64 {
+        self.finalised_epoch
     }
 
     /// The highest version of `api_key` that the broker offers and that lies within `ours`.
@@ -88,7 +99,7 @@ mod tests {
     fn offering(lowest: i16, highest: i16) -> Versions {
         Versions {
             offered: vec![(3, lowest, highest)],
-            finalised: Vec::new(),
+            ..Versions::default()
         }
     }
 

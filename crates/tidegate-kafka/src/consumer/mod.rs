@@ -5,9 +5,11 @@
 //! for dead. What `poll` returns is raw batches; [`FetchedBatches::for_each_record`] reads them.
 
 mod assignor;
+mod committed;
 mod fetch;
 mod group;
 mod membership;
+mod outcomes;
 mod protocol;
 mod records;
 
@@ -16,6 +18,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use assignor::{Assignor, TopicPartition};
+pub use committed::read_committed;
+#[doc(hidden)]
+pub use outcomes::Outcomes;
 pub use records::{ConsumedRecord, FetchedBatches};
 
 use fetch::{Fetcher, Start};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use tidegate_wire::{Batch, Batches, Headers, Marker};
+use tidegate_wire::{Batch, BatchHeader, Batches, Headers, Marker};
 
 use crate::error::{Error, ErrorKind};
 
@@ -66,6 +66,14 @@ impl FetchedBatches {
         &self,
         mut take: impl FnMut(ConsumedRecord<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.for_each_batch_record(|_, record| take(record))
+    }
+
+    /// As [`for_each_record`](Self::for_each_record), with the header of the record's batch.
+    pub(super) fn for_each_batch_record(
+        &self,
+        mut take: impl FnMut(&BatchHeader, ConsumedRecord<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut scratch = Vec::new();
         let mut aborted = AbortedFilter::new(&self.aborted);
         for batch in Batches::new(&self.bytes) {
@@ -85,14 +93,15 @@ impl FetchedBatches {
                 if record.offset < self.fetch_offset {
                     continue;
                 }
-                take(ConsumedRecord {
+                let record = ConsumedRecord {
                     offset: record.offset,
                     timestamp: record.timestamp,
                     producer_id,
                     key: record.key,
                     value: record.value,
                     headers: record.headers(),
-                })?;
+                };
+                take(header, record)?;
             }
         }
         Ok(())

@@ -19,6 +19,8 @@ pub(super) struct Sealed {
     pub(super) charge: usize,
     pub(super) first_tag: u64,
     pub(super) last_tag: u64,
+    /// The number of its transaction; 0 without any.
+    pub(super) transaction: u64,
 }
 
 /// The compressor's thread: until nobody can send it any more batches.
@@ -153,6 +155,7 @@ mod tests {
             charge: 0,
             first_tag: 0,
             last_tag: 0,
+            transaction: 0,
         };
         let mut reorder = Reorder::default();
         reorder.push(sealed(1));

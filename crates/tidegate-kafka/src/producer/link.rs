@@ -3,6 +3,7 @@
 //! One thread does both: whenever something is to be sent and the driver allows it, it writes; else it reads one answer. A broker works on
 //! one request per connection at a time, so little is lost by that, and TLS, whose streams cannot be split, fits in.
 
+use std::collections::VecDeque;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
@@ -13,9 +14,9 @@ use kafka_protocol::protocol::{Request, VersionRange};
 use tidegate_wire::produce::{self, ProduceRequest, TopicRef};
 use tidegate_wire::{BatchBody, ProducerStamp, encode_header};
 
-use super::machine::{Answer, Event, Identity, Leadership, LinkId};
+use super::machine::{Answer, Event, Identity, Leadership, LinkId, Protocol};
 use super::runner::Signal;
-use super::shared::Target;
+use super::shared::{Shared, Target};
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
@@ -26,13 +27,18 @@ const TRAVEL: Duration = Duration::from_secs(1);
 /// Time for a connection to come about. A producer that is dropped meanwhile waits for it, so it is not long; trying again costs nothing.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
+/// The last version of Produce under which a partition has to be added to a transaction beforehand; from the next one on the broker that gets
+/// the batch adds it (KIP-890).
+const LAST_BEFORE_NEW_PROTOCOL: i16 = 11;
+
 /// What the driver asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Order {
     pub(super) link: LinkId,
     pub(super) node: i32,
     /// Request time-outs that this link allows for one frame: more than one if the way to the broker proved slow.
     pub(super) patience: u32,
+    pub(super) transactional_id: Option<Arc<str>>,
 }
 
 /// A batch on its way through one link.
@@ -42,6 +48,7 @@ pub(super) struct Dispatch {
     pub(super) body: Arc<BatchBody>,
     pub(super) identity: Identity,
     pub(super) sequence: i32,
+    pub(super) transaction: Option<Protocol>,
 }
 
 /// The link's thread: opens the connection, then works until the driver drops the other end of `queue` or the connection breaks.
@@ -50,9 +57,11 @@ pub(super) fn run(
     order: Order,
     queue: &Receiver<Dispatch>,
     driver: &SyncSender<Signal>,
+    shared: &Shared,
 ) {
     let link = order.link;
     let ended = Link::open(client, order).and_then(|mut open| {
+        shared.note_features(open.connection.versions());
         let socket = open.connection.socket_handle()?;
         // The driver is gone only when the producer is: then nobody wants to know.
         if driver.send(Signal::Opened(link, socket)).is_err() {
@@ -73,9 +82,13 @@ pub(super) fn cut(socket: &TcpStream) {
 
 struct Link {
     connection: Connection,
+    /// The highest version of Produce that both sides know.
     version: i16,
+    /// Of the requests that are not answered yet.
+    sent_versions: VecDeque<i16>,
     request_timeout: Duration,
     client_id: String,
+    transactional_id: Option<Arc<str>>,
     frame: Vec<u8>,
 }
 
@@ -92,8 +105,10 @@ impl Link {
         Ok(Self {
             connection,
             version,
+            sent_versions: VecDeque::new(),
             request_timeout: config.request_timeout,
             client_id: config.client_id.clone(),
+            transactional_id: order.transactional_id,
             frame: Vec::new(),
         })
     }
@@ -129,12 +144,16 @@ impl Link {
             producer_id: dispatch.identity.producer_id,
             epoch: dispatch.identity.epoch,
             base_sequence: dispatch.sequence,
-            transactional: false,
+            transactional: dispatch.transaction.is_some(),
+        };
+        let version = match dispatch.transaction {
+            Some(Protocol::Old) => self.version.min(LAST_BEFORE_NEW_PROTOCOL),
+            Some(Protocol::New) | None => self.version,
         };
         let header = encode_header(&dispatch.body, stamp);
         let request = ProduceRequest {
             client_id: Some(&self.client_id),
-            transactional_id: None,
+            transactional_id: self.transactional_id.as_deref(),
             acks: -1,
             timeout_ms: i32::try_from(self.request_timeout.as_millis()).unwrap_or(i32::MAX),
             topic: TopicRef {
@@ -146,9 +165,10 @@ impl Link {
             body_len: dispatch.body.records.len(),
         };
         let correlation = self.connection.next_correlation_id();
-        let prefix = produce::prefix(self.version, correlation, &request)
+        let prefix = produce::prefix(version, correlation, &request)
             .map_err(|error| Error::new(ErrorKind::TooLarge, error.to_string()))?;
-        let trailer = produce::trailer(self.version);
+        let trailer = produce::trailer(version);
+        self.sent_versions.push_back(version);
         self.connection
             .send_raw(correlation, &[&prefix, &dispatch.body.records, trailer])
     }
@@ -156,7 +176,8 @@ impl Link {
     /// The answer to the oldest request: the connection has matched its correlation id.
     fn receive(&mut self) -> Result<Answer, Error> {
         self.connection.receive_frame(&mut self.frame)?;
-        let (_, answer) = produce::parse_answer(self.version, &self.frame).map_err(|error| {
+        let version = self.sent_versions.pop_front().unwrap_or(self.version);
+        let (_, answer) = produce::parse_answer(version, &self.frame).map_err(|error| {
             let address = self.connection.address();
             Error::new(
                 ErrorKind::Protocol,

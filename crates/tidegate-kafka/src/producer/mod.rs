@@ -1,4 +1,4 @@
-//! The idempotent producer: records go straight into the open batch of their partition; full batches are compressed and sent on other
+//! The idempotent and the transactional producer: records go straight into the open batch of their partition; full batches are compressed and sent on other
 //! threads, and settle as a whole.
 //!
 //! ```text
@@ -9,12 +9,19 @@
 //! What is sent when, and what an answer means, is decided by the [`machine`] alone; the threads only move bytes and clocks. They are
 //! made in `runner` and nowhere else.
 //!
+//! # Transactions
+//! With [`ProducerConfig::transactional`] every record belongs to a transaction: [`Producer::begin`], append, [`Producer::commit`]. Opening the
+//! producer ends whatever an earlier one with the same transactional id left behind. Keep the position of the source in a record of the same
+//! transaction, and read it back with [`read_committed`](crate::consumer::read_committed) after opening and after each
+//! [`ErrorKind::RolledBack`]: then every record is in the log exactly once, whatever happens.
+//!
 //! # Memory
 //! Open batches take up to 128 MiB together (batches get smaller with the number of partitions), and batches that are sealed and not settled
 //! 16 MiB and one batch for each partition. [`Producer::append`] waits when they would take more.
 
 mod asker;
 mod compress;
+mod coordinator;
 mod link;
 pub mod machine;
 mod runner;
@@ -27,12 +34,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidegate_wire::{BatchBuilder, HEADER_LEN, MAX_BODY_LEN, RecordHeader};
 
-pub use types::{ProducerConfig, ProducerRecord, SettledBatch, Topic};
+pub use types::{ProducerConfig, ProducerRecord, SettledBatch, Topic, Transactional};
 
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use compress::Sealed;
-use machine::Slot;
+use machine::{Event, Identity, Outcome, Slot};
 use runner::{Runner, Setup};
 use shared::{Settlement, Shared, Target};
 
@@ -68,9 +75,10 @@ struct Open {
     last_tag: u64,
 }
 
-/// An idempotent producer with `acks=all`. One thread appends; see [`poll`](Self::poll) for how it learns what became of the records.
+/// An idempotent or transactional producer with `acks=all`. One thread appends; see [`poll`](Self::poll) for how it learns what became of the records.
 ///
-/// Dropping it ends its threads and waits for them; what was not flushed may or may not arrive.
+/// Dropping it ends its threads and waits for them; what was not flushed may or may not arrive. A transaction that is open then is aborted by
+/// whoever opens its id next, or when it has taken too long.
 #[derive(Debug)]
 pub struct Producer {
     client: Client,
@@ -88,24 +96,38 @@ pub struct Producer {
     settlements: Vec<Settlement>,
     /// Settled and not yet handed to the caller.
     settled: Vec<SettledBatch>,
+    /// The number of the latest transaction, and whether it is open as far as the caller knows.
+    transaction: u64,
+    in_transaction: bool,
     shared: Arc<Shared>,
     runner: Runner,
 }
 
 impl Producer {
-    /// Obtains a producer id and starts the threads.
+    /// Starts the threads and obtains a producer id. A transactional producer takes its id over with that: an earlier one with the same id
+    /// is listened to no more, and the transaction that it left open is aborted, down to the last marker.
     ///
     /// # Errors
-    /// [`ErrorKind::Authorization`] without the right to be idempotent; [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`].
+    /// [`ErrorKind::Authorization`] without the right to be idempotent, or to use the transactional id; [`ErrorKind::Configuration`] for a
+    /// transaction time-out that the brokers do not allow; [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`].
     pub fn open(client: Client, config: ProducerConfig) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(asker::init_producer_id(&client)?));
+        let identity = match config.transactional {
+            None => asker::init_producer_id(&client)?,
+            // The machine asks for it.
+            Some(_) => Identity {
+                producer_id: -1,
+                epoch: -1,
+            },
+        };
+        let shared = Arc::new(Shared::new(identity));
         let setup = Setup {
             codec: config.compression,
             compressors: config.compression_threads.max(1),
             links_per_node: config.connections_per_broker.max(1),
+            transactional: config.transactional.clone(),
         };
         let runner = Runner::start(&client, setup, &shared)?;
-        Ok(Self {
+        let producer = Self {
             client,
             batch_size: config.batch_size.max(1),
             config,
@@ -117,12 +139,23 @@ impl Producer {
             charged: 0,
             settlements: Vec::new(),
             settled: Vec::new(),
+            transaction: 0,
+            in_transaction: false,
             shared,
             runner,
-        })
+        };
+        if producer.config.transactional.is_some() {
+            while !producer.shared.wait_ready(LOOK_AFTER_THREADS) {
+                if producer.is_stuck() {
+                    return Err(producer.gone());
+                }
+            }
+        }
+        Ok(producer)
     }
 
-    /// The producer id that new batches carry. It changes if a broker forgets it; each settled batch names its own.
+    /// The producer id that new batches carry. It changes if a broker forgets it, and now and then with the end of a transaction; each
+    /// settled batch names its own.
     pub fn producer_id(&self) -> i64 {
         self.shared.identity().producer_id
     }
@@ -186,8 +219,8 @@ impl Producer {
     /// Appends a record to the open batch of its partition. Waits while too much is under way.
     ///
     /// # Errors
-    /// The failure that stopped the producer, if one did, at the latest when the batch is full; [`ErrorKind::Configuration`] for a partition
-    /// that the topic does not have; [`ErrorKind::TooLarge`] for a record that no batch can hold.
+    /// The failure that stopped the producer, if one did, at the latest when the batch is full; [`ErrorKind::RolledBack`] likewise;
+    /// [`ErrorKind::Configuration`] for a partition that the topic does not have, and outside of a transaction where there has to be one; [`ErrorKind::TooLarge`] for a record that no batch can hold.
     #[inline]
     pub fn append(
         &mut self,
@@ -227,6 +260,9 @@ impl Producer {
         self.seal(slot)?;
         if let Some(error) = self.shared.failure() {
             return Err(error);
+        }
+        if self.config.transactional.is_some() && !self.in_transaction {
+            return Err(misused("no transaction is open: begin one first"));
         }
         let mut buffer = self.shared.take_buffer();
         // All of it at once: growing in steps would copy what is there.
@@ -281,6 +317,7 @@ impl Producer {
         }
         self.charged += charge;
         let slot = Slot(u32::try_from(slot).unwrap_or(u32::MAX));
+        let transaction = self.transaction;
         let submitted = self.runner.submit(|batch| Sealed {
             slot,
             batch,
@@ -288,6 +325,7 @@ impl Producer {
             charge,
             first_tag: open.first_tag,
             last_tag: open.last_tag,
+            transaction,
         });
         if submitted { Ok(()) } else { Err(self.gone()) }
     }
@@ -401,6 +439,116 @@ impl Producer {
         }
     }
 
+    /// Whether a transaction is open.
+    pub fn in_transaction(&self) -> bool {
+        self.in_transaction && self.shared.failure().is_none()
+    }
+
+    /// Begins a transaction. Asks nobody: the cluster hears of it with the first batch. Whatever was appended and rolled back before is
+    /// forgotten, also what [`poll`](Self::poll) has not told of yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if one is open already or the producer is not transactional; the failure that stopped the producer.
+    pub fn begin(&mut self) -> Result<(), Error> {
+        if self.config.transactional.is_none() {
+            return Err(misused("the producer has no transactional id"));
+        }
+        if self.in_transaction() {
+            return Err(misused("a transaction is open already"));
+        }
+        self.forget_open_batches();
+        self.wait_for_settlements()?;
+        self.settled.clear();
+        self.shared.begin();
+        self.transaction += 1;
+        if !self.runner.begin(self.transaction, self.shared.protocol()) {
+            return Err(self.gone());
+        }
+        self.in_transaction = true;
+        self.shared.failure().map_or(Ok(()), Err)
+    }
+
+    /// Seals every open batch, waits until all are acknowledged, and commits the transaction. Nothing is asked of anybody if nothing was
+    /// appended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RolledBack`] if it was rolled back instead; the failure that stopped the producer, and then whether the transaction is
+    /// committed is in the log alone.
+    pub fn commit(&mut self, settled: &mut Vec<SettledBatch>) -> Result<(), Error> {
+        if self.config.transactional.is_none() || !self.in_transaction {
+            return Err(misused("no transaction is open"));
+        }
+        self.flush(settled)?;
+        match self.end(Event::Commit)? {
+            Outcome::Committed => Ok(()),
+            Outcome::RolledBack { why } => Err(shared::rolled_back(&why)),
+        }
+    }
+
+    /// Gives up what was appended and rolls the transaction back; what was not acknowledged settles as failed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if none is open; the failure that stopped the producer.
+    pub fn abort(&mut self, settled: &mut Vec<SettledBatch>) -> Result<(), Error> {
+        if self.config.transactional.is_none() || !self.in_transaction {
+            return Err(misused("no transaction is open"));
+        }
+        self.forget_open_batches();
+        self.end(Event::Abort)?;
+        self.wait_for_settlements()?;
+        settled.append(&mut self.settled);
+        Ok(())
+    }
+
+    /// Asks the coordinator who owns the transactional id, which must be done now and then by whoever writes nothing for long: a producer
+    /// that was replaced learns of it only when it asks for something. This question changes nothing, so it cannot get in the way of the new owner.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] if somebody else does; [`ErrorKind::Authorization`]; the failure that stopped the producer. A coordinator that
+    /// cannot be asked at the moment, or does not know the question, is no error.
+    pub fn prove_ownership(&mut self) -> Result<(), Error> {
+        match (&self.config.transactional, self.shared.failure()) {
+            (_, Some(error)) if error.kind() != ErrorKind::RolledBack => Err(error),
+            // What is written in a transaction proves it.
+            (Some(transactional), _) if !self.in_transaction() => {
+                coordinator::prove_ownership(&self.client, transactional, self.shared.identity())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the transaction ended and waits for that.
+    fn end(&mut self, how: Event) -> Result<Outcome, Error> {
+        if !self.runner.tell(how) {
+            return Err(self.gone());
+        }
+        let outcome = loop {
+            if let Some(outcome) = self.shared.wait_ended(LOOK_AFTER_THREADS) {
+                break outcome;
+            }
+            if self.is_stuck() {
+                return Err(self.gone());
+            }
+        };
+        self.in_transaction = false;
+        Ok(outcome)
+    }
+
+    fn forget_open_batches(&mut self) {
+        self.open.fill_with(|| None);
+        self.oldest = None;
+    }
+
+    /// Waits until every sealed batch has settled, be it as rolled back.
+    fn wait_for_settlements(&mut self) -> Result<(), Error> {
+        while self.charged > 0 {
+            if !self.take_settled(LOOK_AFTER_THREADS) && self.runner.is_finished() {
+                return Err(self.gone());
+            }
+        }
+        Ok(())
+    }
+
     /// Flushes, and ends the threads.
     ///
     /// # Errors
@@ -408,6 +556,10 @@ impl Producer {
     pub fn close(mut self, settled: &mut Vec<SettledBatch>) -> Result<(), Error> {
         self.flush(settled)
     }
+}
+
+fn misused(message: &str) -> Error {
+    Error::new(ErrorKind::Configuration, message)
 }
 
 #[inline]

@@ -3,6 +3,7 @@
 //! - *compressors*: take sealed batches in turn and hand them, compressed, to the driver;
 //! - *driver*: owns the [`Machine`], tells it what happened and carries out what it asks for;
 //! - *asker*: asks for metadata and producer ids, which may take a while;
+//! - *coordinator*, of a transactional producer: asks the transaction coordinator;
 //! - *links*: a few for each broker in use.
 //!
 //! Every queue between them is bounded. No cycle of full queues can form: links and asker send to the driver, and the driver never waits for
@@ -19,12 +20,15 @@ use tidegate_wire::{BatchBody, Compression};
 
 use super::asker::{self, Question};
 use super::compress::{self, Reorder, Sealed};
+use super::coordinator::{self, Ask};
 use super::link::{self, Dispatch, Order};
 use super::machine::{
-    Action, BatchId, Event, Failure, Identity, LinkId, MAX_PER_LINK, Machine, Rules, Slot,
+    Action, BatchId, CoordinatorRequest, Event, Failure, Identity, LinkId, MAX_PER_LINK, Machine,
+    Outcome, Protocol, Rules, Slot,
 };
-use super::shared::{Settlement, Shared, Target};
-use crate::client::Client;
+use super::shared::{Settlement, Shared, Target, rolled_back};
+use super::types::Transactional;
+use crate::client::{Client, Patience};
 use crate::error::{Error, ErrorKind};
 
 /// Sealed batches that wait for each compressor.
@@ -47,6 +51,8 @@ pub(super) enum Signal {
     /// The next slot's target.
     Target(Target),
     Sealed(Sealed),
+    /// A transaction with this number begins.
+    Begin(u64, Protocol),
     Event(Event),
     /// A link is open; its socket, so that the driver can cut it.
     Opened(LinkId, TcpStream),
@@ -56,11 +62,12 @@ pub(super) enum Signal {
 }
 
 /// How the threads are set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) codec: Compression,
     pub(super) compressors: usize,
     pub(super) links_per_node: usize,
+    pub(super) transactional: Option<Transactional>,
 }
 
 /// The running threads, as the appending thread sees them.
@@ -93,19 +100,41 @@ impl Runner {
             let work = move || asker::run(&client, &asked, &answers);
             spawn("tidegate-metadata", shared, work)?
         };
-        let timeout = client.config().delivery_timeout;
+        let mut ended = vec![asker];
+        let rules = Rules::new(client.config().delivery_timeout, setup.links_per_node);
+        let (machine, coordinator) = match &setup.transactional {
+            None => (Machine::new(shared.identity(), rules), None),
+            Some(transactional) => {
+                let start_timeout = client.config().request_timeout * Patience::UNANSWERED;
+                let (questions, asked) = sync_channel(1);
+                let (client, answers) = (client.clone(), signals.clone());
+                let (transactional, features) = (transactional.clone(), Arc::clone(shared));
+                let work = move || {
+                    coordinator::run(&client, &transactional, &asked, &answers, &features);
+                };
+                ended.push(spawn("tidegate-transaction", shared, work)?);
+                (
+                    Machine::transactional(rules, start_timeout),
+                    Some(questions),
+                )
+            }
+        };
         let driver = Driver {
             client: client.clone(),
-            machine: Machine::new(shared.identity(), Rules::new(timeout, setup.links_per_node)),
+            machine,
             started: Instant::now(),
             targets: Vec::new(),
             batches: HashMap::new(),
             reorder: Reorder::default(),
             links: HashMap::new(),
-            patience: HashMap::new(),
-            ended: vec![asker],
+            slowness: HashMap::new(),
+            ended,
             signals: signals.clone(),
             questions: Some(questions),
+            coordinator,
+            transactional_id: setup.transactional.map(|of| Arc::from(of.id.as_str())),
+            transaction: 0,
+            over: None,
             shared: Arc::clone(shared),
         };
         let work = move || driver.run(&inbox);
@@ -125,6 +154,16 @@ impl Runner {
     /// Tells the driver where the next slot's batches go. Returns whether it still listens.
     pub(super) fn add_target(&self, target: Target) -> bool {
         self.signals.send(Signal::Target(target)).is_ok()
+    }
+
+    /// Tells the driver that a transaction with this number begins. Returns whether it still listens.
+    pub(super) fn begin(&self, number: u64, protocol: Protocol) -> bool {
+        self.signals.send(Signal::Begin(number, protocol)).is_ok()
+    }
+
+    /// Tells the machine something. Returns whether anybody listens.
+    pub(super) fn tell(&self, event: Event) -> bool {
+        self.signals.send(Signal::Event(event)).is_ok()
     }
 
     /// Hands a batch on; its number is made here. Returns whether anybody took it.
@@ -207,7 +246,7 @@ struct LinkHandle {
 
 /// How slow the way to a broker proved to be.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
+struct Slowness {
     timeouts: u32,
     answers: u32,
 }
@@ -221,17 +260,25 @@ struct Driver {
     batches: HashMap<BatchId, Waiting>,
     reorder: Reorder,
     links: HashMap<LinkId, LinkHandle>,
-    patience: HashMap<i32, Patience>,
-    /// The asker, and threads of dropped links; these end by themselves and are collected now and then.
+    slowness: HashMap<i32, Slowness>,
+    /// The asker, the coordinator's, and threads of dropped links; these end by themselves and are collected now and then.
     ended: Vec<JoinHandle<()>>,
     signals: SyncSender<Signal>,
     questions: Option<SyncSender<Question>>,
+    coordinator: Option<SyncSender<Ask>>,
+    transactional_id: Option<Arc<str>>,
+    /// The number of the latest transaction.
+    transaction: u64,
+    /// Why it was rolled back, if it was.
+    over: Option<String>,
     shared: Arc<Shared>,
 }
 
 impl Driver {
     fn run(mut self, inbox: &Receiver<Signal>) {
         let mut actions = Vec::new();
+        // A transactional machine has something to ask before anything happens.
+        self.tell(Event::Tick, &mut actions);
         loop {
             let now = self.started.elapsed();
             let wait = self
@@ -258,6 +305,11 @@ impl Driver {
                 while let Some(sealed) = self.reorder.pop() {
                     self.sealed(sealed, actions);
                 }
+            }
+            Signal::Begin(number, protocol) => {
+                self.transaction = number;
+                self.over = None;
+                self.tell(Event::Begin(protocol), actions);
             }
             Signal::Event(event) => {
                 match &event {
@@ -297,13 +349,13 @@ impl Driver {
         };
         // A connection that never came about says nothing about how slow the way is.
         if error.kind() == ErrorKind::Timeout && handle.socket.is_some() {
-            let patience = self.patience.entry(handle.node);
-            let patience = patience.or_insert(Patience {
+            let slowness = self.slowness.entry(handle.node);
+            let slowness = slowness.or_insert(Slowness {
                 timeouts: 0,
                 answers: 0,
             });
-            patience.timeouts = patience.timeouts.saturating_add(1);
-            patience.answers = 0;
+            slowness.timeouts = slowness.timeouts.saturating_add(1);
+            slowness.answers = 0;
         }
         self.ended.push(handle.thread);
         let (kind, why) = (error.kind(), error.to_string());
@@ -320,10 +372,10 @@ impl Driver {
         let Some(handle) = self.links.get(&link) else {
             return;
         };
-        if let Some(patience) = self.patience.get_mut(&handle.node) {
-            patience.answers += 1;
-            if patience.answers >= ANSWERS_UNTIL_QUICK {
-                self.patience.remove(&handle.node);
+        if let Some(slowness) = self.slowness.get_mut(&handle.node) {
+            slowness.answers += 1;
+            if slowness.answers >= ANSWERS_UNTIL_QUICK {
+                self.slowness.remove(&handle.node);
             }
         }
     }
@@ -331,6 +383,8 @@ impl Driver {
     fn sealed(&mut self, sealed: Sealed, actions: &mut Vec<Action>) {
         let (slot, batch) = (sealed.slot, sealed.batch);
         let records = sealed.body.record_count;
+        // Of an attempt that was rolled back while this was still being compressed.
+        let late = sealed.transaction != self.transaction || self.over.is_some();
         let waiting = Waiting {
             body: Arc::new(sealed.body),
             slot,
@@ -339,6 +393,10 @@ impl Driver {
             last_tag: sealed.last_tag,
         };
         self.batches.insert(batch, waiting);
+        if late {
+            let why = self.over.as_deref().unwrap_or("another one has begun");
+            return self.settle(batch, None, Err(rolled_back(why)));
+        }
         match self.shared.failure() {
             Some(error) => self.settle(batch, None, Err(error)),
             None => self.tell(
@@ -362,14 +420,22 @@ impl Driver {
                 batch,
                 identity,
                 sequence,
+                transaction,
             } => {
-                self.send(link, slot, batch, identity, sequence);
+                let stamp = (identity, sequence, transaction);
+                self.send(link, slot, batch, stamp);
             }
             Action::RefreshMetadata(slots) => {
                 let target = |slot: Slot| (slot, self.targets[slot.0 as usize].clone());
                 self.ask(Question::Leaders(slots.into_iter().map(target).collect()));
             }
             Action::RenewIdentity => self.ask(Question::Identity),
+            Action::AskCoordinator { request, find } => self.ask_coordinator(request, find),
+            Action::Ready => {
+                self.shared.renew(self.machine.identity());
+                self.shared.make_ready();
+            }
+            Action::Ended(outcome) => self.end_transaction(outcome),
             Action::Settle {
                 batch, base_offset, ..
             } => self.settle(batch, base_offset, Ok(())),
@@ -377,7 +443,42 @@ impl Driver {
         }
     }
 
-    fn send(&self, link: LinkId, slot: Slot, batch: BatchId, identity: Identity, sequence: i32) {
+    /// What was not settled is rolled back with the rest.
+    fn end_transaction(&mut self, outcome: Outcome) {
+        self.shared.renew(self.machine.identity());
+        if let Outcome::RolledBack { why } = &outcome {
+            self.over = Some(why.clone());
+            self.settle_all(&rolled_back(why));
+        }
+        self.shared.end(outcome);
+    }
+
+    fn ask_coordinator(&self, request: CoordinatorRequest, find: bool) {
+        let slots = match &request {
+            CoordinatorRequest::AddPartitions { slots, .. } => slots.as_slice(),
+            _ => &[],
+        };
+        let targets = slots
+            .iter()
+            .map(|slot| self.targets[slot.0 as usize].clone())
+            .collect();
+        if let Some(coordinator) = &self.coordinator {
+            // The machine has one question open at a time, so there is room.
+            drop(coordinator.try_send(Ask {
+                request,
+                find,
+                targets,
+            }));
+        }
+    }
+
+    fn send(
+        &self,
+        link: LinkId,
+        slot: Slot,
+        batch: BatchId,
+        (identity, sequence, transaction): (Identity, i32, Option<Protocol>),
+    ) {
         let (Some(handle), Some(waiting)) = (self.links.get(&link), self.batches.get(&batch))
         else {
             return;
@@ -387,6 +488,7 @@ impl Driver {
             body: Arc::clone(&waiting.body),
             identity,
             sequence,
+            transaction,
         };
         // There is room, and a link whose thread has ended has said or will say that it is lost.
         drop(handle.queue.try_send(dispatch));
@@ -402,18 +504,20 @@ impl Driver {
     fn open(&mut self, link: LinkId, node: i32) {
         self.ended.retain(|thread| !thread.is_finished());
         let timeouts = self
-            .patience
+            .slowness
             .get(&node)
-            .map_or(0, |patience| patience.timeouts);
+            .map_or(0, |slowness| slowness.timeouts);
         let patience = 1 << timeouts.min(LONGEST_PATIENCE.ilog2());
         let order = Order {
             link,
             node,
             patience,
+            transactional_id: self.transactional_id.clone(),
         };
         let (queue, dispatches) = sync_channel(MAX_PER_LINK);
         let (client, signals) = (self.client.clone(), self.signals.clone());
-        let work = move || link::run(&client, order, &dispatches, &signals);
+        let shared = Arc::clone(&self.shared);
+        let work = move || link::run(&client, order, &dispatches, &signals, &shared);
         match spawn("tidegate-link", &self.shared, work) {
             Ok(thread) => {
                 let socket = None;
@@ -473,6 +577,11 @@ impl Driver {
         let message = format!("{}{}", self.place(failure), failure.why);
         let error = Error::failure(failure.kind, failure.code, message);
         self.shared.fail(error.repeat());
+        self.settle_all(&error);
+    }
+
+    /// Settles every batch with a failure, in the order of sealing.
+    fn settle_all(&mut self, error: &Error) {
         let mut unsettled: Vec<BatchId> = self.batches.keys().copied().collect();
         unsettled.sort_unstable();
         for batch in unsettled {
@@ -502,6 +611,7 @@ impl Driver {
             self.close(link);
         }
         self.questions = None;
+        self.coordinator = None;
         for thread in std::mem::take(&mut self.ended) {
             while !thread.is_finished() {
                 if let Ok(Signal::Opened(_, socket)) = inbox.recv_timeout(Duration::from_millis(20))
@@ -512,15 +622,7 @@ impl Driver {
             drop(thread.join());
         }
         // Only now, so that nobody waits for the outcome of what was never sent.
-        let closed = || {
-            Error::new(
-                ErrorKind::Closed,
-                "the producer was closed before this was delivered",
-            )
-        };
-        let unsettled: Vec<BatchId> = self.batches.keys().copied().collect();
-        for batch in unsettled {
-            self.settle(batch, None, Err(closed()));
-        }
+        let closed = "the producer was closed before this was delivered";
+        self.settle_all(&Error::new(ErrorKind::Closed, closed));
     }
 }

@@ -1,14 +1,20 @@
-//! What the appending thread and the producer's own threads share: settlements, the first failure, the identity, and buffers to use again.
+//! What the appending thread and the producer's own threads share: settlements, the first failure, the identity, how the transaction
+//! ended, and buffers to use again.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::machine::{Identity, Slot};
-use crate::error::Error;
+use super::machine::{Identity, Outcome, Protocol, Slot};
+use crate::error::{Error, ErrorKind};
+use crate::versions::Versions;
 
 /// Buffers kept for reuse; more are given back to the operating system. Open batches hold their own, so these only pass between the
 /// threads.
 const KEPT_BUFFERS: usize = 8;
+
+/// The feature that says how a cluster speaks of transactions, and from which level on it does so in the new way (KIP-890).
+const TRANSACTION_VERSION: &str = "transaction.version";
+const NEW_PROTOCOL_FROM: i16 = 2;
 
 /// Where the batches of a slot go.
 #[derive(Clone, Debug)]
@@ -46,6 +52,29 @@ struct State {
     settled: Vec<Settlement>,
     failure: Option<Error>,
     identity: Identity,
+    /// Whether the transactional id is ours.
+    is_ready: bool,
+    /// How the latest transaction ended, until the next one begins.
+    outcome: Option<Outcome>,
+    /// The level of `transaction.version` and how new that news is.
+    transaction_version: (i64, i16),
+}
+
+impl State {
+    /// Why nothing more can be delivered, for good or until the next transaction.
+    fn failure(&self) -> Option<Error> {
+        match (&self.failure, &self.outcome) {
+            (Some(error), _) => Some(error.repeat()),
+            (None, Some(Outcome::RolledBack { why })) => Some(rolled_back(why)),
+            (None, _) => None,
+        }
+    }
+}
+
+/// What everyone is told whom the end of a transaction concerns.
+pub(super) fn rolled_back(why: &str) -> Error {
+    let message = format!("the transaction was rolled back: {why}");
+    Error::new(ErrorKind::RolledBack, message)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,6 +88,9 @@ impl Shared {
             settled: Vec::new(),
             failure: None,
             identity,
+            is_ready: false,
+            outcome: None,
+            transaction_version: (-1, 0),
         };
         Self {
             state: Mutex::new(state),
@@ -79,7 +111,64 @@ impl Shared {
     }
 
     pub(super) fn failure(&self) -> Option<Error> {
-        lock(&self.state).failure.as_ref().map(Error::repeat)
+        lock(&self.state).failure()
+    }
+
+    /// The transactional id is ours.
+    pub(super) fn make_ready(&self) {
+        lock(&self.state).is_ready = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether the transactional id is ours; waits up to `timeout` for that, or for a failure.
+    pub(super) fn wait_ready(&self, timeout: Duration) -> bool {
+        let undecided = |state: &mut State| !state.is_ready && state.failure.is_none();
+        self.wait_while(timeout, undecided).is_ready
+    }
+
+    /// A transaction begins: how the last one ended does not matter any more.
+    pub(super) fn begin(&self) {
+        lock(&self.state).outcome = None;
+    }
+
+    pub(super) fn end(&self, outcome: Outcome) {
+        lock(&self.state).outcome = Some(outcome);
+        self.changed.notify_all();
+    }
+
+    /// How the transaction ended, if it has; waits up to `timeout` for that, or for a failure.
+    pub(super) fn wait_ended(&self, timeout: Duration) -> Option<Outcome> {
+        let undecided = |state: &mut State| state.outcome.is_none() && state.failure.is_none();
+        self.wait_while(timeout, undecided).outcome.clone()
+    }
+
+    fn wait_while(
+        &self,
+        timeout: Duration,
+        condition: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'_, State> {
+        let state = lock(&self.state);
+        let waited = self.changed.wait_timeout_while(state, timeout, condition);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// A broker said which features the cluster has. Another one may have told newer news.
+    pub(super) fn note_features(&self, versions: &Versions) {
+        let level = versions.finalised_feature(TRANSACTION_VERSION);
+        let news = (versions.finalised_epoch(), level.unwrap_or(0));
+        let known = &mut lock(&self.state).transaction_version;
+        if news.0 >= known.0 {
+            *known = news;
+        }
+    }
+
+    /// How the next transaction is spoken of.
+    pub(super) fn protocol(&self) -> Protocol {
+        if lock(&self.state).transaction_version.1 >= NEW_PROTOCOL_FROM {
+            Protocol::New
+        } else {
+            Protocol::Old
+        }
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -92,12 +181,11 @@ impl Shared {
 
     /// What has settled, at the end of `into`; waits up to `timeout` if that is nothing yet.
     pub(super) fn take_settled(&self, timeout: Duration, into: &mut Vec<Settlement>) {
-        let mut state = lock(&self.state);
-        if !timeout.is_zero() {
-            let nothing_yet = |state: &mut State| state.settled.is_empty();
-            let waited = self.changed.wait_timeout_while(state, timeout, nothing_yet);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let mut state = if timeout.is_zero() {
+            lock(&self.state)
+        } else {
+            self.wait_while(timeout, |state| state.settled.is_empty())
+        };
         into.append(&mut state.settled);
     }
 

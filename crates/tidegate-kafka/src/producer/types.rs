@@ -25,6 +25,29 @@ pub struct ProducerConfig {
     /// Connections to each broker, at least 1; a partition is on one of them. A broker works on one request per connection at a time, and
     /// with acks=all that takes as long as its followers need, so one connection alone cannot keep a replicated topic busy.
     pub connections_per_broker: usize,
+    /// To write in transactions only; `None`, the default, is a producer without any.
+    pub transactional: Option<Transactional>,
+}
+
+/// How a producer takes part in transactions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transactional {
+    /// The transactional id. Of all producers with the same one the cluster listens to the latest only.
+    pub id: String,
+    /// How long a transaction may be open before its coordinator aborts it. Brokers allow 15 minutes at most by default
+    /// (`transaction.max.timeout.ms`).
+    pub timeout: Duration,
+}
+
+impl Transactional {
+    /// With the default time-out, 60 s, as in Java's producer.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            timeout: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Default for ProducerConfig {
@@ -36,6 +59,7 @@ impl Default for ProducerConfig {
             linger: Duration::from_millis(200),
             compression_threads: (cores - 1).clamp(1, 4),
             connections_per_broker: 3,
+            transactional: None,
         }
     }
 }

@@ -19,11 +19,12 @@ mod cluster;
 mod counts;
 mod random;
 mod schedule;
+mod transactions;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use counts::Counts;
+use counts::{Counts, PLAIN};
 use schedule::{Schedule, Verdict};
 use tidegate_kafka::producer::machine::BrokenRule;
 
@@ -33,7 +34,7 @@ const PORTION: u64 = 500;
 /// Schedules within which a broken rule must be noticed.
 const ENOUGH_TO_NOTICE: u64 = 20_000;
 
-fn number(variable: &str) -> Option<u64> {
+pub(crate) fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(
         text.parse()
@@ -42,7 +43,10 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Runs seeds from 0 on all cores. Returns what happened, and the first seed that went wrong, if one did.
-fn run_many(schedules: u64, broken: Option<BrokenRule>) -> (Counts, Option<(u64, Verdict)>) {
+pub(crate) fn run_many(
+    schedules: u64,
+    run: impl Fn(u64) -> (Verdict, Counts) + Sync,
+) -> (Counts, Option<(u64, Verdict)>) {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let work = || {
@@ -53,7 +57,7 @@ fn run_many(schedules: u64, broken: Option<BrokenRule>) -> (Counts, Option<(u64,
                 break;
             }
             for seed in first..(first + PORTION).min(schedules) {
-                let (verdict, fired) = Schedule::new(seed, broken).run();
+                let (verdict, fired) = run(seed);
                 counts.add(&fired);
                 if verdict != Verdict::Kept {
                     wrong = Some((seed, verdict));
@@ -90,7 +94,7 @@ fn nothing_is_lost_doubled_or_disordered() {
         return;
     }
     let schedules = number("TIDEGATE_SCHEDULES").unwrap_or(100_000);
-    let (counts, wrong) = run_many(schedules, None);
+    let (counts, wrong) = run_many(schedules, |seed| Schedule::new(seed, None).run());
     if let Some((seed, verdict)) = wrong {
         panic!(
             "{verdict:?}\nTIDEGATE_SEED={seed} cargo test -p tidegate-kafka --test simulator nothing_is_lost -- --nocapture"
@@ -98,13 +102,15 @@ fn nothing_is_lost_doubled_or_disordered() {
     }
     eprintln!("{schedules} schedules: {counts:#?}");
     if schedules >= 10_000 {
-        counts.assert_all_fired();
+        counts.assert_all_fired(&PLAIN);
     }
 }
 
 /// A rule that is dropped on purpose must be noticed: else the simulator proves nothing.
 fn is_noticed(broken: BrokenRule) {
-    let (_, wrong) = run_many(ENOUGH_TO_NOTICE, Some(broken));
+    let (_, wrong) = run_many(ENOUGH_TO_NOTICE, |seed| {
+        Schedule::new(seed, Some(broken)).run()
+    });
     let Some((seed, verdict)) = wrong else {
         panic!("{broken:?} went unnoticed in {ENOUGH_TO_NOTICE} schedules");
     };

@@ -22,6 +22,8 @@ const HEALED: u64 = 4_000;
 /// By then everything must have settled: 30 s after the last fault.
 const GIVEN_UP: u64 = HEALED + 30_000;
 const REQUEST_TIMEOUT: u64 = 700;
+/// The last transaction is still being completed.
+const CONCURRENT: i16 = 51;
 /// Of the producer: short where the cluster never heals, and elsewhere longer than any schedule.
 const DELIVERY_TIMEOUT: u64 = 15_000;
 const NO_DELIVERY_TIMEOUT: u64 = 600_000;
@@ -258,6 +260,7 @@ impl Schedule {
             Happening::Arrives(link, request) => self.arrives(link, &request),
             Happening::Answers(link, slot, batch, answer) => {
                 self.note_doubt(slot, batch, &answer);
+                self.note_later(link, slot, &answer);
                 self.answers(link, answer);
             }
             Happening::Breaks(link, why) => self.breaks(link, why),
@@ -311,6 +314,7 @@ impl Schedule {
                 batch,
                 identity,
                 sequence,
+                transaction: _,
             } => {
                 let records = self.records[usize::try_from(batch.0).unwrap()];
                 let request = Request {
@@ -335,6 +339,9 @@ impl Schedule {
                 base_offset,
             } => self.settle(slot, batch, base_offset),
             Action::Fail(failure) => self.failure = Some((self.now, failure)),
+            Action::AskCoordinator { .. } | Action::Ready | Action::Ended(_) => {
+                self.break_off("a transaction where there is none".to_owned());
+            }
         }
     }
 
@@ -558,6 +565,14 @@ impl Schedule {
         if answer.code == UNKNOWN_PRODUCER {
             let sends = self.sends[usize::try_from(batch.0).unwrap()];
             self.may_stop |= sends > 1 || self.in_flight[slot.0 as usize].len() > 1;
+        }
+    }
+
+    /// A batch that was alone and came too early may go by another link the next time.
+    fn note_later(&mut self, link: LinkId, slot: Slot, answer: &Answer) {
+        let window = &mut self.in_flight[slot.0 as usize];
+        if answer.code == CONCURRENT && window.len() == 1 && !self.links[&link].dropped {
+            window.clear();
         }
     }
 

@@ -28,6 +28,62 @@ pub struct Identity {
     pub epoch: i16,
 }
 
+/// How transactions are spoken of to brokers; which one, is decided anew at the start of each (KIP-890: a running cluster may be upgraded).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Clusters whose finalised `transaction.version` is below 2, or that have none: partitions are added by AddPartitionsToTxn before the
+    /// first batch, and EndTxn leaves the epoch as it is (KIP-98).
+    Old,
+    /// From `transaction.version` 2 on (KIP-890): Produce adds its partition, and every EndTxn answers with the next epoch, or with a new
+    /// producer id once the epochs are used up.
+    New,
+}
+
+/// What is asked of the transaction coordinator. One such question is open at a time, and it is asked again as it was until it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoordinatorRequest {
+    /// Take the transactional id over, ending whatever transaction is open under it (`None`), or go on with the next epoch after this
+    /// identity, which is refused if somebody else took over meanwhile (KIP-360).
+    InitProducerId(Option<Identity>),
+    /// Partitions that this transaction is about to write to.
+    AddPartitions {
+        /// Who asks.
+        identity: Identity,
+        /// The partitions.
+        slots: Vec<Slot>,
+    },
+    /// End the transaction.
+    EndTxn {
+        /// Who asks.
+        identity: Identity,
+        /// Commit, or abort.
+        commit: bool,
+        /// In which protocol.
+        protocol: Protocol,
+    },
+}
+
+/// What the coordinator says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoordinatorAnswer {
+    /// Kafka's error code; of several, the worst.
+    pub code: i16,
+    /// Producer id and epoch from now on, where the answer has them.
+    pub identity: Option<Identity>,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its records count.
+    Committed,
+    /// They do not, and the producer is ready for the next one.
+    RolledBack {
+        /// Why, for people.
+        why: String,
+    },
+}
+
 /// What one Produce answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -108,6 +164,16 @@ pub enum Event {
         /// Why, for people.
         why: String,
     },
+    /// A transaction begins; batches that are sealed from now on belong to it.
+    Begin(Protocol),
+    /// It is to be committed once all of it is acknowledged. No more batches are sealed.
+    Commit,
+    /// It is to be rolled back, whatever became of its batches.
+    Abort,
+    /// The coordinator's answer to [`Action::AskCoordinator`].
+    CoordinatorAnswered(CoordinatorAnswer),
+    /// The coordinator did not answer, for this reason; whether it got the question is not known.
+    CoordinatorLost(String),
     /// Time passed.
     Tick,
 }
@@ -136,11 +202,24 @@ pub enum Action {
         identity: Identity,
         /// Sequence of its first record.
         sequence: i32,
+        /// How its transaction is spoken of, if it belongs to one.
+        transaction: Option<Protocol>,
     },
     /// Ask for the leaders of these partitions; answer [`Event::Metadata`] or [`Event::MetadataFailed`]. One such question is open at a time.
     RefreshMetadata(Vec<Slot>),
     /// Ask for a new producer id; answer [`Event::Renewed`] or [`Event::Refused`].
     RenewIdentity,
+    /// Ask the transaction coordinator; answer [`Event::CoordinatorAnswered`] or [`Event::CoordinatorLost`].
+    AskCoordinator {
+        /// What.
+        request: CoordinatorRequest,
+        /// Whether to look up first who coordinates now.
+        find: bool,
+    },
+    /// The transactional id is ours, and nothing is open under it: transactions may begin.
+    Ready,
+    /// The transaction has ended. If it was rolled back, its batches that are not settled have failed.
+    Ended(Outcome),
     /// A batch is in the log.
     Settle {
         /// The partition.
@@ -224,4 +303,22 @@ pub enum BrokenRule {
     RenewInDoubt,
     /// certain: gives up a batch that failed a few times, and goes on.
     GiveUpOne,
+    /// all acknowledged: sends EndTxn while batches are in flight.
+    EndBeforeAcks,
+    /// resolved: takes a commit for done as soon as it was asked for, and goes on sending.
+    ProduceWhileEnding,
+    /// resolved: takes an unanswered commit for done.
+    AssumeCommitted,
+    /// resolved: takes the answer that there is no such transaction (48) for a commit.
+    InvalidIsCommitted,
+    /// next epoch: goes on with the sequences of the last epoch.
+    KeepSequences,
+    /// next epoch: goes on under the same epoch after a roll-back, in the old protocol.
+    SameEpochAfterAbort,
+    /// next epoch: goes on under the same epoch although a request of it may still be on its way, in the old protocol.
+    SameEpochAfterResend,
+    /// next epoch: goes on under the same epoch when the cluster changes over to the new protocol.
+    SameEpochAtChange,
+    /// one owner: takes the transactional id back from whoever took it.
+    FightForOwnership,
 }

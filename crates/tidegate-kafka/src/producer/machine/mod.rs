@@ -16,11 +16,15 @@
 //! - **renewal**: a new producer id is taken only when no batch is in doubt; then every partition counts from 0 again.
 //! - **certain**: no batch whose fate is unknown is given up while later ones go on; the whole producer stops.
 //!
+//! The rules of transactions are told in `transaction`. Where this text says that the producer stops, one in a transaction rolls back instead,
+//! unless trying again would not help.
+//!
 //! What the protocol itself cannot promise: a broker that forgets a producer while one of its batches is in the log unacknowledged takes
 //! that batch a second time, and nobody can tell. Kafka rebuilds that memory from the log, so it takes the loss of the log's end, or
 //! retention shorter than a repair.
 
 mod event;
+mod transaction;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,9 +34,10 @@ use crate::error::ErrorKind;
 use crate::retry::{self, Verdict};
 
 pub use event::{
-    Action, Answer, BatchId, BrokenRule, Event, Failure, Identity, Leader, Leadership, LinkId,
-    Rules, Slot, Time,
+    Action, Answer, BatchId, BrokenRule, CoordinatorAnswer, CoordinatorRequest, Event, Failure,
+    Identity, Leader, Leadership, LinkId, Outcome, Protocol, Rules, Slot, Time,
 };
+use transaction::Transactions;
 pub use window::MAX_IN_FLIGHT;
 use window::Window;
 
@@ -43,6 +48,8 @@ pub const MAX_PER_LINK: usize = 16;
 pub const MISSING_GRACE: Duration = Duration::from_secs(10);
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(20);
+/// As [`FIRST_BACK_OFF`], where only the markers of the last transaction are waited for: a few milliseconds, in each transaction.
+const MARKER_BACK_OFF: Duration = Duration::from_millis(2);
 const LONGEST_BACK_OFF: Duration = Duration::from_millis(1000);
 
 /// How a partition's batches get to its leader.
@@ -103,6 +110,8 @@ pub struct Machine {
     asked: Vec<Slot>,
     is_asking: bool,
     renewal: Renewal,
+    /// Only of a transactional producer.
+    transactions: Option<Transactions>,
     unsettled: usize,
     last_progress: Time,
     last_trouble: String,
@@ -124,6 +133,7 @@ impl Machine {
             asked: Vec::new(),
             is_asking: false,
             renewal: Renewal::No,
+            transactions: None,
             unsettled: 0,
             last_progress: Duration::ZERO,
             last_trouble: String::new(),
@@ -158,15 +168,20 @@ impl Machine {
 
     /// When a [`Event::Tick`] is due at the latest, if at all.
     pub fn wake_at(&self) -> Option<Time> {
-        if self.failed || self.unsettled == 0 {
+        if self.failed {
             return None;
+        }
+        let question = self.transactions.as_ref().and_then(Transactions::wake_at);
+        if self.unsettled == 0 {
+            return question;
         }
         let lookup = self.lookups.first().map(|(at, _)| *at);
         let lookup = lookup.filter(|_| !self.is_asking);
         let quiet = self.links.values().map(|link| link.quiet_until);
         let quiet = quiet.filter(|at| !at.is_zero()).min();
         let deadline = self.last_progress + self.rules.delivery_timeout;
-        [lookup, quiet, Some(deadline)].into_iter().flatten().min()
+        let due = [lookup, quiet, question, Some(deadline)];
+        due.into_iter().flatten().min()
     }
 
     /// Takes in what happened at `now` and adds what is to be done to `actions`.
@@ -195,6 +210,11 @@ impl Machine {
             }
             Event::Renewed(identity) => self.renewed(identity),
             Event::Refused { kind, why } => self.fail(kind, None, None, why, actions),
+            Event::Begin(protocol) => self.begin(protocol),
+            Event::Commit => self.commit(),
+            Event::Abort => self.abort(now, actions),
+            Event::CoordinatorAnswered(answer) => self.coordinator_answered(now, answer, actions),
+            Event::CoordinatorLost(why) => self.coordinator_lost(now, why, actions),
             Event::Tick => {}
         }
         self.advance(now, actions);
@@ -215,11 +235,18 @@ impl Machine {
             return self.fail(ErrorKind::Timeout, None, None, why, actions);
         }
         self.renew_when_drained(actions);
+        self.advance_transaction(now, actions);
         self.ask_for_metadata(now, actions);
         self.send(now, actions);
     }
 
     fn sealed(&mut self, now: Time, slot: Slot, batch: BatchId, records: u32) {
+        if let Some(transactions) = &mut self.transactions {
+            if !transactions.is_open() {
+                return; // rolled back: it fails with the others
+            }
+            transactions.sealed(slot);
+        }
         if self.unsettled == 0 {
             self.last_progress = now;
         }
@@ -264,8 +291,12 @@ impl Machine {
 
     /// The leader of a partition has to be looked up after a pause that grows while nothing on the partition succeeds.
     fn look_up_later(&mut self, now: Time, slot: Slot) {
+        self.look_up_after(now, slot, FIRST_BACK_OFF);
+    }
+
+    fn look_up_after(&mut self, now: Time, slot: Slot, first_pause: Duration) {
         let partition = &mut self.partitions[slot.0 as usize];
-        let pause = FIRST_BACK_OFF * (1 << partition.repairs.min(6));
+        let pause = first_pause * (1 << partition.repairs.min(6));
         partition.repairs = partition.repairs.saturating_add(1);
         let at = now + pause.min(LONGEST_BACK_OFF);
         partition.route = Route::Unknown(at);
@@ -312,6 +343,13 @@ impl Machine {
                 self.queue_for_sending(slot);
             }
             Verdict::Repair => self.repair(now, id, slot, &answer, actions),
+            Verdict::Later => self.send_later(now, id, slot, &answer, actions),
+            // rolled back: the log has none of it, so none of it has to be explained.
+            Verdict::OutOfOrder | Verdict::ProducerUnknown | Verdict::Fenced | Verdict::Abort
+                if self.transactions.is_some() =>
+            {
+                self.roll_back(now, explain(&answer, ""), actions);
+            }
             Verdict::OutOfOrder if self.rules.break_rule(BrokenRule::IgnoreGap) => {
                 self.acknowledged(now, slot, None, actions);
             }
@@ -355,6 +393,30 @@ impl Machine {
             }
             self.attach(slot, leadership, actions);
         }
+    }
+
+    /// The first batch of a transaction came before the last one's markers. As it went out alone, the partition can come again without
+    /// the others on the link having to.
+    fn send_later(
+        &mut self,
+        now: Time,
+        id: LinkId,
+        slot: Slot,
+        answer: &Answer,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.partitions[slot.0 as usize].window.in_flight() != 1 {
+            return self.repair(now, id, slot, answer, actions);
+        }
+        if let Some(link) = self.links.get_mut(&id) {
+            link.slots.remove(&slot);
+            link.ready.retain(|ready| *ready != slot);
+        }
+        let partition = &mut self.partitions[slot.0 as usize];
+        partition.is_queued = false;
+        partition.window.recall(&self.rules);
+        self.last_trouble = explain(answer, "");
+        self.look_up_after(now, slot, MARKER_BACK_OFF);
     }
 
     fn acknowledged(
@@ -527,7 +589,7 @@ impl Machine {
     /// Notes that a partition may have something to send on its link.
     fn queue_for_sending(&mut self, slot: Slot) {
         let partition = &mut self.partitions[slot.0 as usize];
-        let may_start = self.renewal == Renewal::No;
+        let may_start = may_start(&self.renewal, self.transactions.as_ref(), slot);
         if partition.is_queued || !partition.window.may_send(may_start, &self.rules) {
             return;
         }
@@ -540,7 +602,6 @@ impl Machine {
     }
 
     fn send(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let may_start = self.renewal == Renewal::No;
         for (id, link) in &mut self.links {
             if link.quiet_until <= now {
                 link.quiet_until = Time::ZERO;
@@ -553,6 +614,7 @@ impl Machine {
                     break;
                 };
                 let partition = &mut self.partitions[slot.0 as usize];
+                let may_start = may_start(&self.renewal, self.transactions.as_ref(), slot);
                 partition.is_queued = false;
                 if !partition.window.may_send(may_start, &self.rules) {
                     continue;
@@ -567,6 +629,7 @@ impl Machine {
                     batch,
                     identity: self.identity,
                     sequence,
+                    transaction: self.transactions.as_mut().map(Transactions::sent),
                 });
                 if partition.window.may_send(may_start, &self.rules) {
                     partition.is_queued = true;
@@ -607,6 +670,14 @@ impl Machine {
             batch,
             why,
         }));
+    }
+}
+
+/// Whether batches that were never sent may go to this partition now.
+fn may_start(renewal: &Renewal, transactions: Option<&Transactions>, slot: Slot) -> bool {
+    match transactions {
+        Some(transactions) => transactions.may_start(slot),
+        None => *renewal == Renewal::No,
     }
 }
 

@@ -357,3 +357,106 @@ fn an_answer_of_a_dropped_link_changes_nothing() {
     assert_eq!(bench.answer(0, answer(0, 77)), []);
     assert_eq!(bench.machine.unsettled(), 1);
 }
+
+/// A transaction on partitions led by node 1, its first batch sent over link 0.
+fn in_transaction(protocol: Protocol) -> Bench {
+    let mut bench = Bench::new(1, 1);
+    let rules = Rules::new(Duration::from_secs(60), 1);
+    bench.machine = Machine::transactional(rules, Duration::from_secs(60));
+    bench.machine.add_partition();
+    bench.tell(Event::Tick);
+    assert_eq!(bench.coordinator(0, Some(ours(7))), [Action::Ready]);
+    bench.tell(Event::Begin(protocol));
+    bench
+}
+
+fn ours(epoch: i16) -> Identity {
+    Identity {
+        producer_id: 9,
+        epoch,
+    }
+}
+
+impl Bench {
+    fn coordinator(&mut self, code: i16, identity: Option<Identity>) -> Vec<Action> {
+        self.tell(Event::CoordinatorAnswered(CoordinatorAnswer {
+            code,
+            identity,
+        }))
+    }
+
+    /// Seals a batch and brings it on its way over link 0.
+    fn send_first(&mut self) {
+        self.seal(0);
+        self.tell(Event::Metadata(vec![(Slot(0), led_by(1))]));
+        let sent = self.tell(Event::Opened(LinkId(0)));
+        assert_eq!(sends(&sent), [(0, 0, self.batches - 1, 0)]);
+    }
+}
+
+fn end(epoch: i16, commit: bool, find: bool) -> Action {
+    let request = CoordinatorRequest::EndTxn {
+        identity: ours(epoch),
+        commit,
+        protocol: Protocol::New,
+    };
+    Action::AskCoordinator { request, find }
+}
+
+#[test]
+fn a_transaction_ends_once_all_is_acknowledged_and_until_then_word_for_word() {
+    let mut bench = in_transaction(Protocol::New);
+    bench.send_first();
+    assert_eq!(bench.tell(Event::Commit), []);
+    let settled = bench.answer(0, answer(0, 5));
+    assert_eq!(settled[1..], [end(7, true, false)]);
+    assert_eq!(bench.tell(Event::CoordinatorLost("reset".to_owned())), []);
+    bench.now += 20;
+    assert_eq!(bench.tell(Event::Tick), [end(7, true, true)]);
+    let ended = bench.coordinator(0, Some(ours(8)));
+    assert_eq!(ended, [Action::Ended(Outcome::Committed)]);
+    assert_eq!(bench.machine.identity(), ours(8));
+}
+
+#[test]
+fn a_commit_of_nothing_asks_nobody() {
+    for protocol in [Protocol::Old, Protocol::New] {
+        let mut bench = in_transaction(protocol);
+        let ended = bench.tell(Event::Commit);
+        assert_eq!(ended, [Action::Ended(Outcome::Committed)]);
+    }
+}
+
+#[test]
+fn a_refused_epoch_is_a_roll_back_or_the_end() {
+    const FENCED: i16 = 90;
+    let mut bench = in_transaction(Protocol::New);
+    bench.send_first();
+    let doomed = bench.answer(0, answer(47, -1));
+    assert_eq!(doomed, [Action::Close(LinkId(0)), end(7, false, false)]);
+    assert_eq!(bench.machine.unsettled(), 0);
+    // The coordinator may only be behind with its markers, for a while.
+    assert_eq!(bench.coordinator(FENCED, None), []);
+    bench.now += 2_000;
+    assert_eq!(bench.tell(Event::Tick), [end(7, false, false)]);
+    let ended = bench.coordinator(FENCED, None);
+    assert_eq!(failure(&ended).unwrap().kind, ErrorKind::Fenced);
+}
+
+#[test]
+fn the_old_protocol_adds_a_partition_before_its_first_batch() {
+    let mut bench = in_transaction(Protocol::Old);
+    let sealed = bench.seal(0);
+    let request = CoordinatorRequest::AddPartitions {
+        identity: ours(7),
+        slots: vec![Slot(0)],
+    };
+    let asked = Action::AskCoordinator {
+        request,
+        find: false,
+    };
+    assert!(sealed.contains(&asked), "{sealed:?}");
+    bench.tell(Event::Metadata(vec![(Slot(0), led_by(1))]));
+    assert_eq!(bench.tell(Event::Opened(LinkId(0))), []);
+    assert_eq!(sends(&bench.coordinator(0, None)), [(0, 0, 0, 0)]);
+}

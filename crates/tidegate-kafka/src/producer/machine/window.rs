@@ -156,6 +156,12 @@ impl Window {
         self.alone = Alone::Start;
     }
 
+    /// Takes out every batch: their transaction is rolled back.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.in_flight = 0;
+    }
+
     /// The planted fault [`BrokenRule::NoRepair`]: the failed head goes behind the others.
     pub(super) fn send_head_to_the_back(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
