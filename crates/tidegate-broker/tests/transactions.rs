@@ -453,3 +453,71 @@ fn aborted_transactions_are_known_after_a_crash() {
     assert_eq!(read(&mut client, "usage", READ_COMMITTED), expected);
     assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), open_at);
 }
+
+// Time.
+
+/// A broker of that finalised version, with the topic `usage`, and a producer whose transactions may take
+/// 300 ms.
+fn with_short_transactions(
+    dir: &tempfile::TempDir,
+    protocol: Protocol,
+) -> (Broker, Client, TxnProducer) {
+    let config = BrokerConfig {
+        transaction_version: match protocol {
+            Protocol::First => 1,
+            Protocol::Second => 2,
+        },
+        ..BrokerConfig::new(dir.path())
+    };
+    let broker = Broker::start(config).unwrap();
+    let mut client = Client::connect(broker.address());
+    client.create("usage");
+    let mut producer = TxnProducer::connect(broker.address(), "job", protocol);
+    producer.timeout_ms = 300;
+    assert_eq!(producer.init(), 0);
+    (broker, client, producer)
+}
+
+#[test]
+fn a_transaction_out_of_time_is_aborted() {
+    for protocol in Protocol::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let (_broker, mut client, mut producer) = with_short_transactions(&dir, protocol);
+        let begun = Instant::now();
+        assert_eq!(producer.send("usage", "slow"), (0, 0));
+        eventually("the transaction is aborted", || {
+            end_offset(&mut client, "usage", READ_COMMITTED) == 2
+        });
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+        assert_eq!(values(&mut client, "usage", READ_COMMITTED), [""; 0]);
+        let (code, _) = producer.send_only("usage", "late");
+        assert_eq!(code, INVALID_PRODUCER_EPOCH, "{protocol:?}");
+        let (commit, abort) = match protocol {
+            Protocol::First => (PRODUCER_FENCED, PRODUCER_FENCED),
+            Protocol::Second => (INVALID_TXN_STATE, 0),
+        };
+        assert_eq!(producer.end(true), commit, "{protocol:?}");
+        assert_eq!(producer.end(false), abort, "{protocol:?}");
+        if protocol == Protocol::First {
+            assert_eq!(producer.init(), 0);
+        }
+        assert_eq!(producer.send("usage", "quick").0, 0);
+        assert_eq!(producer.end(true), 0);
+        assert_eq!(values(&mut client, "usage", READ_COMMITTED), ["quick"]);
+    }
+}
+
+#[test]
+fn time_runs_on_while_the_broker_is_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, _, mut producer) = with_short_transactions(&dir, Protocol::Second);
+    assert_eq!(producer.send("usage", "slow"), (0, 0));
+    broker.crash();
+    thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    let (_broker, mut client) = with_topic(&dir);
+    eventually("the transaction is aborted", || {
+        end_offset(&mut client, "usage", READ_COMMITTED) == 2
+    });
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
