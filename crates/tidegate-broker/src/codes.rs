@@ -44,6 +44,7 @@ pub(crate) const MEMBER_ID_REQUIRED: i16 = 79;
 pub(crate) const GROUP_MAX_SIZE_REACHED: i16 = 81;
 pub(crate) const FENCED_INSTANCE_ID: i16 = 82;
 pub(crate) const INVALID_RECORD: i16 = 87;
+pub(crate) const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 pub(crate) const PRODUCER_FENCED: i16 = 90;
 pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
 pub(crate) const TRANSACTION_ABORTABLE: i16 = 120;

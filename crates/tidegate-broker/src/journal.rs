@@ -194,7 +194,6 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     /// Whether a transaction that has not ended yet may change the group's position there.
-    #[cfg(test)]
     pub(crate) fn is_offset_pending(&self, group: &str, place: &(String, i32)) -> bool {
         self.pending_offsets.values().any(|groups| {
             let offsets = groups.get(group);

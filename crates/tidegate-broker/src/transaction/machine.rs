@@ -101,6 +101,13 @@ impl Touched {
         }
     }
 
+    pub(crate) fn group(group: &str) -> Self {
+        Self {
+            partitions: Partitions::new(),
+            groups: BTreeSet::from([group.to_owned()]),
+        }
+    }
+
     /// Whether all of `other` is in `self`.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let partitions = other.partitions.iter().all(|(topic, partitions)| {

@@ -218,9 +218,22 @@ impl Transactions {
         self.with(id, |_, held| held.transaction.verify(caller, wanted))
     }
 
-    /// Runs `append` while the transaction is open and the partition is part of it, which it becomes on the
-    /// way in the second protocol. Like Kafka it asks for nothing once there is a batch of the transaction in
-    /// the partition: the partition itself knows what to take until the marker comes.
+    /// Runs `write` while the transaction is open and the place is part of it, which it becomes on the way
+    /// in the second protocol.
+    pub(crate) fn write_to<T>(
+        &self,
+        shared: &Shared,
+        writing: &Writing<'_>,
+        write: impl FnOnce() -> T,
+    ) -> Result<T, i16> {
+        self.with(writing.id, |slot, held| {
+            self.admit(shared, slot, held, writing)?;
+            Ok(write())
+        })
+    }
+
+    /// As [`Transactions::write_to`] for a batch. Like Kafka it asks for nothing once there is a batch of
+    /// the transaction in the partition: the partition itself knows what to take until the marker comes.
     pub(crate) fn append_to<T>(
         &self,
         shared: &Shared,

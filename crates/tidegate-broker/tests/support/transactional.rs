@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, ListOffsetsRequest,
-    ProducerId, TransactionalId,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, GroupId,
+    InitProducerIdRequest, ListOffsetsRequest, ProducerId, TransactionalId, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use tidegate_wire::{BatchBuilder, Batches, ProducerStamp, encode_header};
@@ -28,6 +31,10 @@ pub(crate) enum Protocol {
 
 impl Protocol {
     pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+}
+
+pub(crate) fn group_id(group: &str) -> GroupId {
+    GroupId(StrBytes::from_string(group.to_owned()))
 }
 
 pub(crate) fn transactional_id(id: &str) -> TransactionalId {
@@ -153,6 +160,45 @@ impl TxnProducer {
         let mut bytes = encode_header(&body, stamp).to_vec();
         bytes.extend_from_slice(&body.records);
         bytes
+    }
+
+    /// AddOffsetsToTxn, as the first protocol wants it; the code.
+    pub(crate) fn add_group(&mut self, group: &str) -> i16 {
+        let request = AddOffsetsToTxnRequest::default()
+            .with_transactional_id(transactional_id(&self.id))
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_group_id(group_id(group));
+        self.client.call(3, &request).error_code
+    }
+
+    /// TxnOffsetCommit for partition 0 of `topic`, in the newest version of the protocol; the code.
+    pub(crate) fn commit_offset(&mut self, group: &str, topic: &str, offset: i64) -> i16 {
+        let version = match self.protocol {
+            Protocol::First => 4,
+            Protocol::Second => 5,
+        };
+        let request = self.offset_request(group, topic, offset);
+        let response = self.client.call(version, &request);
+        response.topics[0].partitions[0].error_code
+    }
+
+    pub(crate) fn offset_request(
+        &self,
+        group: &str,
+        topic: &str,
+        offset: i64,
+    ) -> TxnOffsetCommitRequest {
+        let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(offset);
+        let topic = TxnOffsetCommitRequestTopic::default()
+            .with_name(name(topic))
+            .with_partitions(vec![partition]);
+        TxnOffsetCommitRequest::default()
+            .with_transactional_id(transactional_id(&self.id))
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_group_id(group_id(group))
+            .with_topics(vec![topic])
     }
 
     /// EndTxn; the code. What the answer brings is taken over.
