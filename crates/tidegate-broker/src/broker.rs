@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::address::{Addresses, DirectoryLock};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, MAX_TRANSACTION_VERSION};
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::log::Truncation;
@@ -62,6 +62,9 @@ impl Broker {
     pub fn start(config: BrokerConfig) -> Result<Self, Error> {
         if config.default_partitions < 1 {
             return Err(Error::configuration("default_partitions is below 1"));
+        }
+        if !(0..=MAX_TRANSACTION_VERSION).contains(&config.transaction_version) {
+            return Err(Error::configuration("transaction_version is not 0, 1 or 2"));
         }
         let lock = DirectoryLock::take(&config.data_dir)?;
         let removed = |error| Error::file("tidy", &config.data_dir, error);
@@ -264,8 +267,13 @@ fn run(
                 }
             }));
         }
-        let timers = Arc::clone(&shared);
-        let timers = tokio::spawn(async move { timers.groups.run_timers().await });
+        let timed = Arc::clone(&shared);
+        let timers = tokio::spawn(async move {
+            tokio::join!(
+                timed.groups.run_timers(),
+                timed.transactions.run_timers(&timed)
+            );
+        });
         server::serve(kafka, shared, stopped).await;
         timers.abort();
     });

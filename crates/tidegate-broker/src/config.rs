@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::faults::Faults;
 
+/// The highest version of the feature `transaction.version`.
+pub(crate) const MAX_TRANSACTION_VERSION: i16 = 2;
+
 /// How a [`Broker`](crate::Broker) is set up.
 ///
 /// ```
@@ -48,6 +51,12 @@ pub struct BrokerConfig {
     /// Idempotent producers remembered per partition. Beyond it the one that has been silent longest is
     /// forgotten, as Kafka does after a day.
     pub max_producers_per_partition: usize,
+    /// The version of the feature `transaction.version` that clients are told: 2 for the protocol of KIP-890,
+    /// in which every transaction has an epoch of its own, 1 or 0 for the one before. Clients choose by it;
+    /// requests of both are understood.
+    pub transaction_version: i16,
+    /// The longest timeout a transactional producer may ask for (`transaction.max.timeout.ms`).
+    pub max_transaction_timeout: Duration,
     /// The shortest session timeout a group member may ask for.
     pub min_session_timeout: Duration,
     /// The longest session timeout a group member may ask for.
@@ -81,6 +90,8 @@ impl BrokerConfig {
             fetch_max_bytes: 55 << 20,
             max_open_files: 256,
             max_producers_per_partition: 10_000,
+            transaction_version: MAX_TRANSACTION_VERSION,
+            max_transaction_timeout: Duration::from_secs(15 * 60),
             min_session_timeout: Duration::from_secs(6),
             max_session_timeout: Duration::from_secs(30 * 60),
             initial_rebalance_delay: Duration::ZERO,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use crate::log::AppendError;
+
 /// What kind of problem an [`Error`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -69,6 +71,20 @@ impl Error {
             message: format!("cannot {what}"),
             source: Some(source),
         }
+    }
+
+    /// The journal could not be written.
+    pub(crate) fn journal(what: &str) -> Self {
+        Self::io("write the journal", io::Error::other(what.to_owned()))
+    }
+
+    /// A transaction that a crash interrupted could not be ended in `topic`.
+    pub(crate) fn marker(topic: &str, error: AppendError) -> Self {
+        let source = match error {
+            AppendError::Io(error) => error,
+            AppendError::Refused(refused) => io::Error::other(refused.message),
+        };
+        Self::io(format_args!("end a transaction in topic {topic}"), source)
     }
 
     /// As [`Error::io`], for a file or folder; `verb` is "open", "write", and so on.

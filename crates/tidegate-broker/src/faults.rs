@@ -179,6 +179,10 @@ impl Rule {
 }
 
 /// A request as rules and observers see it.
+///
+/// The markers that end a transaction are seen too, each as a `WriteTxnMarkers` request of no client and no
+/// connection: what the coordinator of a cluster sends to the partition's leader. One that is not let through
+/// is written later, when the delay is over or the hold released, or in a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Seen {
@@ -196,6 +200,8 @@ pub struct Seen {
     pub partitions: Vec<(String, i32)>,
     /// The group it names.
     pub group: Option<String>,
+    /// The transactional id it names.
+    pub transactional_id: Option<String>,
 }
 
 /// The faults in force in a broker, and those who watch its requests. Clones share them.
@@ -311,7 +317,7 @@ pub(crate) struct Ruling {
 }
 
 impl Ruling {
-    const PASS: Self = Self {
+    pub(crate) const PASS: Self = Self {
         action: Action::Pass,
         released: None,
     };
@@ -385,6 +391,7 @@ mod tests {
             connection: 1,
             partitions: vec![(topic.to_owned(), partition)],
             group: None,
+            transactional_id: None,
         }
     }
 

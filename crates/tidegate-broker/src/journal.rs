@@ -1,13 +1,14 @@
 //! What the broker knows besides the logs: topics and their settings, committed offsets, the producer ids
-//! handed out. Kept in memory, and in a journal from which it is read again.
+//! handed out, transactions. Kept in memory, and in a journal from which it is read again.
 //!
 //! The journal is a text file with one change a line: its CRC-32C in hexadecimal, a space, and the change as
 //! JSON. A line cut off at the end of the file is what a crash leaves, and is dropped; a line that is wrong
 //! anywhere else is damage. When the file has grown to several times what it has to say it is written anew
 //! beside the old one and renamed over it, so there is a whole one at any time.
 //!
-//! Topics and producer ids are forced to the disk when they change. Committed offsets are not, as with
-//! Kafka's defaults: they survive the death of the process, and the last few may be lost with the power.
+//! Topics and producer ids are forced to the disk when they change. Committed offsets and transactions are
+//! not, as with Kafka's defaults: they survive the death of the process, and the last few may be lost with
+//! the power. The logs they speak of are no better off.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::transaction::{State, Touched, Transaction};
 
 const JOURNAL_FILE: &str = "metadata.journal";
 
@@ -79,12 +81,56 @@ pub(crate) enum Change {
     ProducerIds {
         next: i64,
     },
+    /// The whole state of a transactional id.
+    TransactionChanged {
+        id: String,
+        transaction: Transaction,
+    },
+    /// An open transaction writes to something more. Said alone, for the whole grows with each partition.
+    TransactionGrown {
+        id: String,
+        added: Touched,
+        updated_ms: i64,
+    },
+    /// All markers are written: offsets that waited for it are committed or dropped at the same time.
+    TransactionCompleted {
+        id: String,
+        /// The producer that wrote the transaction; `transaction` may name its successor.
+        producer_id: i64,
+        transaction: Transaction,
+    },
+    /// A transactional id has not been used for long.
+    TransactionForgotten {
+        id: String,
+    },
+    /// Offsets that are committed if the producer's transaction is.
+    OffsetsPending {
+        producer_id: i64,
+        group: String,
+        offsets: Vec<CommittedPartition>,
+    },
 }
 
 impl Change {
     /// Whether the change is forced to the disk before it is answered.
     fn is_forced(&self) -> bool {
-        !matches!(self, Self::OffsetsCommitted { .. } | Self::Started { .. })
+        match self {
+            Self::Cluster { .. }
+            | Self::TopicCreated { .. }
+            | Self::PartitionsCreated { .. }
+            | Self::ConfigsChanged { .. }
+            | Self::TopicDeleted { .. }
+            | Self::OffsetsDeleted { .. }
+            | Self::GroupDeleted { .. }
+            | Self::ProducerIds { .. } => true,
+            Self::Started { .. }
+            | Self::OffsetsCommitted { .. }
+            | Self::OffsetsPending { .. }
+            | Self::TransactionChanged { .. }
+            | Self::TransactionGrown { .. }
+            | Self::TransactionCompleted { .. }
+            | Self::TransactionForgotten { .. } => false,
+        }
     }
 }
 
@@ -141,9 +187,20 @@ pub(crate) struct Metadata {
     pub(crate) topics: BTreeMap<String, TopicRecord>,
     pub(crate) offsets: BTreeMap<String, GroupOffsets>,
     pub(crate) next_producer_id: i64,
+    pub(crate) transactions: BTreeMap<String, Transaction>,
+    /// Offsets that wait for the end of a transaction, by producer id and group.
+    pub(crate) pending_offsets: BTreeMap<i64, BTreeMap<String, GroupOffsets>>,
 }
 
 impl Metadata {
+    /// Whether a transaction that has not ended yet may change the group's position there.
+    pub(crate) fn is_offset_pending(&self, group: &str, place: &(String, i32)) -> bool {
+        self.pending_offsets.values().any(|groups| {
+            let offsets = groups.get(group);
+            offsets.is_some_and(|offsets| offsets.contains_key(place))
+        })
+    }
+
     fn apply(&mut self, change: Change) -> Result<(), String> {
         match change {
             Change::Cluster { id } => self.cluster_id = id,
@@ -168,16 +225,13 @@ impl Metadata {
             Change::ConfigsChanged { name, configs } => self.topic(&name)?.configs = configs,
             Change::TopicDeleted { name } => {
                 self.topics.remove(&name);
-                for offsets in self.offsets.values_mut() {
+                let pending = self.pending_offsets.values_mut();
+                let pending = pending.flat_map(BTreeMap::values_mut);
+                for offsets in self.offsets.values_mut().chain(pending) {
                     offsets.retain(|(topic, _), _| *topic != name);
                 }
             }
-            Change::OffsetsCommitted { group, offsets } => {
-                let kept = self.offsets.entry(group).or_default();
-                for entry in offsets {
-                    kept.insert((entry.topic, entry.partition), entry.committed);
-                }
-            }
+            Change::OffsetsCommitted { group, offsets } => self.commit_offsets(group, offsets),
             Change::OffsetsDeleted {
                 group,
                 topic,
@@ -189,10 +243,73 @@ impl Metadata {
                     });
                 }
             }
-            Change::GroupDeleted { group } => drop(self.offsets.remove(&group)),
+            Change::GroupDeleted { group } => {
+                self.offsets.remove(&group);
+                for groups in self.pending_offsets.values_mut() {
+                    groups.remove(&group);
+                }
+            }
             Change::ProducerIds { next } => self.next_producer_id = next,
+            change => self.apply_to_transaction(change)?,
         }
         Ok(())
+    }
+
+    fn apply_to_transaction(&mut self, change: Change) -> Result<(), String> {
+        match change {
+            Change::TransactionChanged { id, transaction } => {
+                self.transactions.insert(id, transaction);
+            }
+            Change::TransactionGrown {
+                id,
+                added,
+                updated_ms,
+            } => {
+                let transaction = self
+                    .transactions
+                    .get_mut(&id)
+                    .ok_or_else(|| format!("transactional id {id:?} is not known"))?;
+                transaction.touched.extend(added);
+                transaction.updated_ms = updated_ms;
+            }
+            Change::TransactionCompleted {
+                id,
+                producer_id,
+                transaction,
+            } => {
+                let pending = self.pending_offsets.remove(&producer_id);
+                if transaction.state == State::CompleteCommit {
+                    for (group, offsets) in pending.unwrap_or_default() {
+                        self.offsets.entry(group).or_default().extend(offsets);
+                    }
+                }
+                self.transactions.insert(id, transaction);
+            }
+            Change::TransactionForgotten { id } => drop(self.transactions.remove(&id)),
+            Change::OffsetsPending {
+                producer_id,
+                group,
+                offsets,
+            } => {
+                let groups = self.pending_offsets.entry(producer_id).or_default();
+                groups.entry(group).or_default().extend(by_place(offsets));
+            }
+            other => return Err(format!("{other:?} is not about transactions")),
+        }
+        Ok(())
+    }
+
+    /// A position committed outside of a transaction is newer than those that wait for the end of one: they
+    /// must not take its place later.
+    fn commit_offsets(&mut self, group: String, offsets: Vec<CommittedPartition>) {
+        let pending = self.pending_offsets.values_mut();
+        for waiting in pending.filter_map(|groups| groups.get_mut(&group)) {
+            for entry in &offsets {
+                waiting.remove(&(entry.topic.clone(), entry.partition));
+            }
+        }
+        let kept = self.offsets.entry(group).or_default();
+        kept.extend(by_place(offsets));
     }
 
     fn topic(&mut self, name: &str) -> Result<&mut TopicRecord, String> {
@@ -221,26 +338,54 @@ impl Metadata {
                 partitions: topic.partitions,
                 configs: topic.configs.clone(),
             });
-        let offsets = self.offsets.iter().map(|(group, offsets)| {
-            let offsets =
-                offsets
-                    .iter()
-                    .map(|((topic, partition), committed)| CommittedPartition {
-                        topic: topic.clone(),
-                        partition: *partition,
-                        committed: committed.clone(),
-                    });
-            Change::OffsetsCommitted {
+        let offsets = self
+            .offsets
+            .iter()
+            .map(|(group, offsets)| Change::OffsetsCommitted {
                 group: group.clone(),
-                offsets: offsets.collect(),
-            }
+                offsets: as_list(offsets),
+            });
+        let transactions = self.transactions.iter();
+        let transactions = transactions.map(|(id, transaction)| Change::TransactionChanged {
+            id: id.clone(),
+            transaction: transaction.clone(),
         });
+        // Behind the committed ones, which would remove them.
+        let pending = self
+            .pending_offsets
+            .iter()
+            .flat_map(|(producer_id, groups)| {
+                groups
+                    .iter()
+                    .map(|(group, offsets)| Change::OffsetsPending {
+                        producer_id: *producer_id,
+                        group: group.clone(),
+                        offsets: as_list(offsets),
+                    })
+            });
         std::iter::once(cluster)
             .chain(started)
             .chain(std::iter::once(ids))
             .chain(topics)
             .chain(offsets)
+            .chain(transactions)
+            .chain(pending)
     }
+}
+
+fn by_place(offsets: Vec<CommittedPartition>) -> impl Iterator<Item = ((String, i32), Committed)> {
+    let offsets = offsets.into_iter();
+    offsets.map(|entry| ((entry.topic, entry.partition), entry.committed))
+}
+
+fn as_list(offsets: &GroupOffsets) -> Vec<CommittedPartition> {
+    let offsets = offsets.iter();
+    let listed = offsets.map(|((topic, partition), committed)| CommittedPartition {
+        topic: topic.clone(),
+        partition: *partition,
+        committed: committed.clone(),
+    });
+    listed.collect()
 }
 
 /// The metadata and the file it is kept in.
@@ -438,7 +583,77 @@ mod tests {
         let name = "gone".to_owned();
         journal.commit(Change::TopicDeleted { name }).unwrap();
         journal.commit(Change::ProducerIds { next: 2000 }).unwrap();
+        let mut transaction = Transaction::new(1000, 60_000, 5);
+        transaction.state = State::Ongoing;
+        transaction.touched = Touched::partition("orders", 0);
+        let id = "t".to_owned();
+        let changed = Change::TransactionChanged { id, transaction };
+        journal.commit(changed).unwrap();
+        journal.commit(grow("t", 1)).unwrap();
+        journal.commit(pending(1000, 2, 8)).unwrap();
         journal
+    }
+
+    fn grow(id: &str, partition: i32) -> Change {
+        Change::TransactionGrown {
+            id: id.to_owned(),
+            added: Touched::partition("orders", partition),
+            updated_ms: 6,
+        }
+    }
+
+    fn pending(producer_id: i64, partition: i32, offset: i64) -> Change {
+        let Change::OffsetsCommitted { group, offsets } = commit_offset("g", partition, offset)
+        else {
+            unreachable!()
+        };
+        Change::OffsetsPending {
+            producer_id,
+            group,
+            offsets,
+        }
+    }
+
+    #[test]
+    fn offsets_of_a_transaction_are_committed_with_it_and_dropped_with_it() {
+        for (state, expected) in [
+            (State::CompleteCommit, Some(8)),
+            (State::CompleteAbort, None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut journal = filled(dir.path());
+            let place = ("orders".to_owned(), 2);
+            assert!(journal.metadata().is_offset_pending("g", &place));
+            let mut transaction = journal.metadata().transactions["t"].clone();
+            assert!(transaction.touched.covers(&Touched::partition("orders", 1)));
+            transaction.state = state;
+            let completed = Change::TransactionCompleted {
+                id: "t".to_owned(),
+                producer_id: 1000,
+                transaction,
+            };
+            journal.commit(completed).unwrap();
+            assert!(!journal.metadata().is_offset_pending("g", &place));
+            let found = journal.metadata().offsets["g"].get(&place);
+            assert_eq!(found.map(|committed| committed.offset), expected);
+        }
+    }
+
+    #[test]
+    fn a_position_committed_meanwhile_is_not_taken_back_by_a_transaction() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = filled(dir.path());
+        journal.commit(commit_offset("g", 2, 9)).unwrap();
+        let mut transaction = journal.metadata().transactions["t"].clone();
+        transaction.state = State::CompleteCommit;
+        let completed = Change::TransactionCompleted {
+            id: "t".to_owned(),
+            producer_id: 1000,
+            transaction,
+        };
+        journal.commit(completed).unwrap();
+        let found = &journal.metadata().offsets["g"][&("orders".to_owned(), 2)];
+        assert_eq!(found.offset, 9);
     }
 
     #[test]

@@ -21,8 +21,9 @@
 //! | one file per API, and the table of those served | `api` |
 //! | connections: frames in, answers out, in order | `server` |
 //! | partitions: files of batches, recovery, idempotence | `log` |
-//! | topics, committed offsets, producer ids | `journal`, `topics` |
+//! | topics, committed offsets, producer ids, the state of transactions | `journal`, `topics` |
 //! | group membership | `group` |
+//! | transactions | `transaction` |
 //! | faults for tests | [`Faults`] |
 //! | the schema registry | `registry` |
 
@@ -44,6 +45,7 @@ mod sync;
 mod testing;
 mod topic_config;
 mod topics;
+mod transaction;
 
 pub use address::Addresses;
 pub use broker::Broker;

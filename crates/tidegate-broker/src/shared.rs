@@ -16,6 +16,7 @@ use crate::journal::{Change, Configs, Journal};
 use crate::sync::lock;
 use crate::topic_config;
 use crate::topics::{Topic, Topics, invalid_name};
+use crate::transaction::Transactions;
 
 /// Producer ids reserved in the journal at a time, so that it is not written for each.
 const PRODUCER_ID_BLOCK: i64 = 1000;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) cluster_id: String,
     pub(crate) topics: Topics,
     pub(crate) groups: Coordinator,
+    pub(crate) transactions: Transactions,
+    leader_epoch: i32,
     journal: Mutex<Journal>,
     producer_ids: Mutex<ProducerIds>,
     /// Held while topics are made, changed or deleted: one such change at a time.
@@ -80,10 +83,12 @@ impl Shared {
         let permits = (config.max_buffered_bytes / BUFFER_UNIT)
             .max(config.max_request_bytes / BUFFER_UNIT + 1)
             .min(Semaphore::MAX_PERMITS);
-        Ok(Self {
+        let shared = Self {
             cluster_id: journal.metadata().cluster_id.clone(),
             topics,
             groups: Coordinator::new(&config),
+            transactions: Transactions::open(&config, journal.metadata()),
+            leader_epoch: journal.metadata().leader_epoch.unwrap_or(0),
             journal: Mutex::new(journal),
             producer_ids: Mutex::new(ProducerIds {
                 next,
@@ -93,7 +98,15 @@ impl Shared {
             connections: AtomicUsize::new(0),
             buffers: Arc::new(Semaphore::new(permits)),
             config,
-        })
+        };
+        shared.transactions.recover(&shared)?;
+        Ok(shared)
+    }
+
+    /// The epoch of this broker's leadership, which grows with each start. It is the coordinator's epoch and
+    /// that of the finalised features too.
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
     }
 
     /// The journal, locked.

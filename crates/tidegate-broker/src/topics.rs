@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::config::BrokerConfig;
 use crate::error::Error;
 use crate::journal::{Configs, Metadata};
-use crate::log::{AppendError, AppendRules, Appended, FilePool, PartitionLog, Truncation};
+use crate::log::{AppendError, AppendRules, Appended, End, FilePool, PartitionLog, Truncation};
 use crate::sync::{lock, read, write};
 use crate::topic_config::TopicSettings;
 use tidegate_wire::BatchHeader;
@@ -41,28 +41,58 @@ impl Partition {
         self.leader_epoch
     }
 
-    /// Appends a checked batch and wakes the fetches that wait for it.
+    /// Appends a checked batch and wakes the fetches that wait for it. `from_zero` says that a producer
+    /// nobody remembers here has to begin at sequence 0.
     pub(crate) fn append(
         &self,
         batch: &[u8],
         header: &BatchHeader,
         settings: &TopicSettings,
         now_ms: i64,
+        from_zero: bool,
     ) -> Result<Appended, AppendError> {
         let rules = AppendRules {
             leader_epoch: self.leader_epoch,
             segment_bytes: settings.segment_bytes,
             append_time: settings.log_append_time.then_some(now_ms),
+            from_zero,
         };
-        let appended = self.log().append(batch, header, rules)?;
+        let mut appended = self.log().append(batch, header, rules)?;
         if !appended.duplicate {
-            for waiting in lock(&self.waiting).drain(..) {
-                if let Some(notify) = waiting.upgrade() {
-                    notify.notify_one();
-                }
-            }
+            self.wake();
+        }
+        if let Some(path) = appended.completed.take() {
+            force_in_background(path);
         }
         Ok(appended)
+    }
+
+    /// Appends the marker that ends a transaction and wakes the fetches that wait for it.
+    pub(crate) fn append_marker(
+        &self,
+        end: &End,
+        settings: &TopicSettings,
+    ) -> Result<(), AppendError> {
+        let rules = AppendRules {
+            leader_epoch: self.leader_epoch,
+            segment_bytes: settings.segment_bytes,
+            append_time: None,
+            from_zero: false,
+        };
+        let appended = self.log().append_marker(end, rules)?;
+        self.wake();
+        if let Some(path) = appended.completed {
+            force_in_background(path);
+        }
+        Ok(())
+    }
+
+    fn wake(&self) {
+        for waiting in lock(&self.waiting).drain(..) {
+            if let Some(notify) = waiting.upgrade() {
+                notify.notify_one();
+            }
+        }
     }
 
     /// Has `notify` told of the next append. Its end is noticed by itself.
@@ -70,6 +100,17 @@ impl Partition {
         let mut waiting = lock(&self.waiting);
         waiting.retain(|other| other.strong_count() > 0);
         waiting.push(Arc::downgrade(notify));
+    }
+}
+
+/// Forces a complete file to the disk. It may take long and is waited for by nobody: what the file holds has
+/// been acknowledged already, by the rules in the log's documentation.
+fn force_in_background(path: PathBuf) {
+    let force = move || std::fs::File::open(path).and_then(|file| file.sync_data());
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(force)),
+        // While the broker starts, nobody waits either.
+        Err(_) => drop(force()),
     }
 }
 

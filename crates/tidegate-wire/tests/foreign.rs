@@ -11,7 +11,7 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate_wire::{Batch, Batches, Compression, Marker, Record};
+use tidegate_wire::{Batch, Batches, Compression, Marker, Record, assign_offsets, encode_marker};
 
 const LIMIT: usize = 1 << 20;
 
@@ -182,6 +182,30 @@ fn transaction_markers_stand_behind_their_records() {
         .map(|(offset, _, content)| (offset, content))
         .collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn markers_are_written_as_kafka_writes_them() {
+    let bytes = fixture("librdkafka-transactions.bin");
+    let mut compared = 0;
+    for batch in Batches::new(&bytes) {
+        let batch = batch.unwrap();
+        let Some(marker) = batch.control_marker() else {
+            continue;
+        };
+        let header = batch.header();
+        let mut ours = encode_marker(
+            marker,
+            header.producer_id,
+            header.producer_epoch,
+            batch.coordinator_epoch().unwrap(),
+            header.base_timestamp,
+        );
+        assign_offsets(&mut ours, header.base_offset, header.partition_leader_epoch).unwrap();
+        assert_eq!(ours, batch.raw(), "{marker:?}");
+        compared += 1;
+    }
+    assert_eq!(compared, 3);
 }
 
 #[test]

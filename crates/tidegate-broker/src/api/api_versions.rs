@@ -1,11 +1,20 @@
 //! ApiVersions (18): which APIs are served, in which versions.
 
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
-use kafka_protocol::protocol::VersionRange;
+use kafka_protocol::protocol::{StrBytes, VersionRange};
 
 use super::{Api, Context, SERVED};
 use crate::codes;
+use crate::config::MAX_TRANSACTION_VERSION;
+
+/// The feature whose level says which transaction protocols there are. (KIP-890)
+const TRANSACTION_VERSION: &str = "transaction.version";
+
+/// The first version in which a feature's range may begin at 0.
+const FEATURES_FROM_ZERO: i16 = 4;
 
 impl Api for ApiVersionsRequest {
     const SERVED: VersionRange = VersionRange { min: 0, max: 4 };
@@ -17,12 +26,39 @@ impl Api for ApiVersionsRequest {
         if context.version >= 3 && !named {
             return self.refuse(context, codes::INVALID_REQUEST);
         }
-        ApiVersionsResponse::default().with_api_keys(SERVED.iter().map(advertised).collect())
+        let response =
+            ApiVersionsResponse::default().with_api_keys(SERVED.iter().map(advertised).collect());
+        with_features(response, context)
     }
 
     fn refuse(&self, _: &Context, code: i16) -> ApiVersionsResponse {
         ApiVersionsResponse::default().with_error_code(code)
     }
+}
+
+/// Tells of the one feature there is. By its finalised level clients choose how they do transactions.
+fn with_features(response: ApiVersionsResponse, context: &Context) -> ApiVersionsResponse {
+    let name = StrBytes::from_static_str(TRANSACTION_VERSION);
+    // Older clients cannot read a range that begins at 0. (KIP-1022)
+    let min_version = if context.version < FEATURES_FROM_ZERO {
+        1
+    } else {
+        0
+    };
+    let supported = SupportedFeatureKey::default()
+        .with_name(name.clone())
+        .with_min_version(min_version)
+        .with_max_version(MAX_TRANSACTION_VERSION);
+    let level = context.shared.config.transaction_version;
+    let finalized = FinalizedFeatureKey::default()
+        .with_name(name)
+        .with_min_version_level(level)
+        .with_max_version_level(level);
+    response
+        .with_supported_features(vec![supported])
+        .with_finalized_features_epoch(i64::from(context.shared.leader_epoch()))
+        // Level 0 is what a cluster has that never heard of the feature: it does not name it.
+        .with_finalized_features(if level > 0 { vec![finalized] } else { Vec::new() })
 }
 
 /// The answer, in version 0, to a version that is not served: it names those of this API.

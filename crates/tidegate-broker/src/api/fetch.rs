@@ -7,13 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, fetch_response};
 use kafka_protocol::protocol::VersionRange;
+use tidegate_wire::Batches;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Api, Context, find_topic, topic_name};
 use crate::codes;
+use crate::log::AbortedTransaction;
 use crate::shared::Shared;
 use crate::topics::Partition;
 
@@ -35,7 +37,13 @@ impl Api for FetchRequest {
         let wanted = find_all(&self, context);
         let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
         let min_bytes = u64::try_from(self.min_bytes).unwrap_or(0);
-        wait_for_bytes(&wanted, min_bytes, Instant::now() + wait).await;
+        wait_for_bytes(
+            &wanted,
+            self.isolation_level,
+            min_bytes,
+            Instant::now() + wait,
+        )
+        .await;
         let max_bytes = usize::try_from(self.max_bytes).unwrap_or(0);
         let mut budget = Budget {
             left: max_bytes.min(context.shared.config.fetch_max_bytes),
@@ -167,35 +175,69 @@ impl Place {
     }
 
     fn try_read(&self, budget: &mut Budget, isolation: i8) -> io::Result<PartitionData> {
-        let (slice, end, stable, start) = {
-            let log = self.partition.log();
-            let slice = log.slice(self.offset)?;
-            let stable = log.last_stable_offset();
-            (slice, log.next_offset(), stable, log.start_offset())
-        };
-        let records = match slice {
-            Some(slice) if isolation != READ_COMMITTED || self.offset < stable => {
+        let committed = isolation == READ_COMMITTED;
+        let reading = self.partition.log().plan_reading(self.offset, committed)?;
+        let records = match reading.slice {
+            Some(slice) => {
                 let limit = self.max_bytes.min(budget.left);
                 slice.read(self.offset, limit, !budget.found_any)?
             }
-            _ => Bytes::new(),
+            None => Bytes::new(),
         };
         budget.left = budget.left.saturating_sub(records.len());
         budget.found_any |= !records.is_empty();
         // Null and an empty list both mean that nothing was aborted; readers of committed data get a list.
-        let aborted = (isolation == READ_COMMITTED).then(Vec::new);
+        let aborted = committed.then(|| aborted_in(&records, &reading.aborted));
         Ok(PartitionData::default()
             .with_partition_index(self.index)
-            .with_high_watermark(end)
-            .with_last_stable_offset(stable)
-            .with_log_start_offset(start)
+            .with_high_watermark(reading.next_offset)
+            .with_last_stable_offset(reading.last_stable_offset)
+            .with_log_start_offset(reading.start_offset)
             .with_aborted_transactions(aborted)
             .with_records(Some(records)))
     }
+
+    /// About how many bytes there are to be read; some more than that where transactions are open.
+    fn bytes_available(&self, isolation: i8) -> u64 {
+        let log = self.partition.log();
+        if isolation == READ_COMMITTED && self.offset >= log.last_stable_offset() {
+            return 0;
+        }
+        log.bytes_after(self.offset)
+    }
+}
+
+/// Those of the aborted transactions that have something in `records`.
+fn aborted_in(
+    records: &[u8],
+    aborted: &[AbortedTransaction],
+) -> Vec<fetch_response::AbortedTransaction> {
+    if aborted.is_empty() {
+        return Vec::new();
+    }
+    let headers = Batches::new(records).map_while(Result::ok);
+    let end = headers
+        .last()
+        .map_or(i64::MIN, |batch| batch.header().next_offset());
+    let overlapping = aborted
+        .iter()
+        .filter(|transaction| transaction.first_offset < end);
+    overlapping
+        .map(|transaction| {
+            fetch_response::AbortedTransaction::default()
+                .with_producer_id(ProducerId(transaction.producer_id))
+                .with_first_offset(transaction.first_offset)
+        })
+        .collect()
 }
 
 /// Waits until there are `min_bytes` to be had, something is wrong with a place, or `deadline` has come.
-async fn wait_for_bytes(places: &[Result<Place, i16>], min_bytes: u64, deadline: Instant) {
+async fn wait_for_bytes(
+    places: &[Result<Place, i16>],
+    isolation: i8,
+    min_bytes: u64,
+    deadline: Instant,
+) {
     let appended = Arc::new(Notify::new());
     loop {
         // Registered before looking: an append in between is noticed.
@@ -203,7 +245,7 @@ async fn wait_for_bytes(places: &[Result<Place, i16>], min_bytes: u64, deadline:
         for place in places {
             let Ok(place) = place else { return };
             place.partition.notify_on_append(&appended);
-            let bytes = place.partition.log().bytes_after(place.offset);
+            let bytes = place.bytes_available(isolation);
             available += bytes.min(place.max_bytes as u64).max(u64::from(bytes > 0));
         }
         if available >= min_bytes {

@@ -1,5 +1,7 @@
 //! The APIs served: one file each, and here the table of them and the way of a request through it.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -8,6 +10,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -26,6 +29,7 @@ mod produce;
 mod sync_group;
 #[cfg(test)]
 mod tests;
+mod txn_offset_commit;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -34,19 +38,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiKey, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, EndTxnRequest,
     FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
     InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
     ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, ResponseHeader,
-    SyncGroupRequest,
+    SyncGroupRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
 };
 use uuid::Uuid;
 
+use crate::codes;
 use crate::faults::{Action, Seen};
 use crate::server::Connection;
 use crate::shared::Shared;
@@ -97,6 +103,11 @@ pub(crate) trait Api: Request + Send + Sized {
         None
     }
 
+    /// The transactional id the request names. For faults.
+    fn transactional_id(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the client waits for an answer.
     fn is_answered(&self) -> bool {
         true
@@ -138,6 +149,10 @@ apis! {
     DeleteTopics => DeleteTopicsRequest,
     InitProducerId => InitProducerIdRequest,
     OffsetForLeaderEpoch => OffsetForLeaderEpochRequest,
+    AddPartitionsToTxn => AddPartitionsToTxnRequest,
+    AddOffsetsToTxn => AddOffsetsToTxnRequest,
+    EndTxn => EndTxnRequest,
+    TxnOffsetCommit => TxnOffsetCommitRequest,
     DescribeConfigs => DescribeConfigsRequest,
     CreatePartitions => CreatePartitionsRequest,
     DeleteGroups => DeleteGroupsRequest,
@@ -238,6 +253,7 @@ impl Call<'_> {
             connection: self.connection,
             partitions: request.partitions(&context.shared),
             group: request.group(),
+            transactional_id: request.transactional_id(),
         });
         match ruling.action {
             Action::Pass | Action::DropAnswer | Action::DisconnectAfter => {}
@@ -308,6 +324,15 @@ fn topic_name(shared: &Shared, name: &str, id: Uuid) -> String {
     }
     let topic = shared.topics.by_id(id);
     topic.map_or_else(String::new, |topic| topic.name.clone())
+}
+
+/// `code` as a client of `version` understands it: what was split off as PRODUCER_FENCED in version `known`
+/// was INVALID_PRODUCER_EPOCH before. (KIP-588)
+fn code_for(version: i16, known: i16, code: i16) -> i16 {
+    match code {
+        codes::PRODUCER_FENCED if version < known => codes::INVALID_PRODUCER_EPOCH,
+        code => code,
+    }
 }
 
 fn text(value: impl Into<String>) -> StrBytes {

@@ -12,6 +12,7 @@ use crate::codes;
 use crate::group::Sender;
 use crate::journal::{Change, Committed, CommittedPartition};
 use crate::shared::Shared;
+use crate::topics::Topic;
 
 /// The longest note that can be kept with a position (Kafka's `offset.metadata.max.bytes`).
 const MAX_METADATA_LEN: usize = 4096;
@@ -83,6 +84,18 @@ fn answer(partition: i32, code: i16) -> OffsetCommitResponsePartition {
         .with_error_code(code)
 }
 
+/// Whether a position can be kept: the code for what is in the way.
+pub(super) fn check_position(topic: Option<&Topic>, partition: i32, metadata: &str) -> i16 {
+    let exists = topic.is_some_and(|topic| topic.partition(partition).is_some());
+    if !exists {
+        codes::UNKNOWN_TOPIC_OR_PARTITION
+    } else if metadata.len() > MAX_METADATA_LEN {
+        codes::OFFSET_METADATA_TOO_LARGE
+    } else {
+        codes::NONE
+    }
+}
+
 /// Says of each position whether it can be kept, and puts those that can into `offsets`.
 fn judge(
     topic: &OffsetCommitRequestTopic,
@@ -94,16 +107,7 @@ fn judge(
     for partition in &topic.partitions {
         let index = partition.partition_index;
         let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
-        let exists = known
-            .as_ref()
-            .is_some_and(|topic| topic.partition(index).is_some());
-        let code = if !exists {
-            codes::UNKNOWN_TOPIC_OR_PARTITION
-        } else if metadata.len() > MAX_METADATA_LEN {
-            codes::OFFSET_METADATA_TOO_LARGE
-        } else {
-            codes::NONE
-        };
+        let code = check_position(known.as_deref(), index, metadata);
         if code == codes::NONE {
             offsets.push(CommittedPartition {
                 topic: topic.name.to_string(),

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse,
 use kafka_protocol::protocol::VersionRange;
 
 use super::{Api, Context, text};
+use crate::codes;
 use crate::journal::{Committed, GroupOffsets};
 use crate::shared::Shared;
 
@@ -22,8 +23,11 @@ const ERROR_CODE: i16 = 2;
 /// The topics asked for, each with its partitions; `None` asks for all there are.
 type Asked = Option<Vec<(String, Vec<i32>)>>;
 
+/// What is known of one partition: its position, if there is one, or why none can be told now.
+type Position = Result<Option<Committed>, i16>;
+
 /// What is known of the partitions asked for.
-type Found = Vec<(String, Vec<(i32, Option<Committed>)>)>;
+type Found = Vec<(String, Vec<(i32, Position)>)>;
 
 impl Api for OffsetFetchRequest {
     const SERVED: VersionRange = VersionRange { min: 1, max: 9 };
@@ -31,7 +35,7 @@ impl Api for OffsetFetchRequest {
     async fn handle(self, context: &Context) -> OffsetFetchResponse {
         let shared = &context.shared;
         if context.version < SEVERAL_GROUPS {
-            let topics = find(shared, &self.group_id, single(&self));
+            let topics = find(shared, &self.group_id, single(&self), self.require_stable);
             let topics = topics.into_iter().map(|(name, partitions)| {
                 let partitions = partitions.into_iter();
                 OffsetFetchResponseTopic::default()
@@ -51,7 +55,8 @@ impl Api for OffsetFetchRequest {
                     .map(|topic| (topic.name.to_string(), topic.partition_indexes.clone()))
                     .collect()
             });
-            one_group(&group.group_id, find(shared, &group.group_id, asked))
+            let found = find(shared, &group.group_id, asked, self.require_stable);
+            one_group(&group.group_id, found)
         });
         OffsetFetchResponse::default().with_groups(groups.collect())
     }
@@ -75,10 +80,7 @@ impl Api for OffsetFetchRequest {
                         .with_name(TopicName(text(name)))
                         .with_partitions(
                             partitions
-                                .map(|index| {
-                                    one_partition(index, None, context.version)
-                                        .with_error_code(code)
-                                })
+                                .map(|index| one_partition(index, Err(code), context.version))
                                 .collect(),
                         )
                 });
@@ -117,14 +119,24 @@ fn single(request: &OffsetFetchRequest) -> Asked {
     )
 }
 
-fn find(shared: &Shared, group: &str, asked: Asked) -> Found {
+/// With `stable` a position that a transaction is about to change is not told: whoever went on from it would
+/// repeat what the transaction covers. (KIP-447)
+fn find(shared: &Shared, group: &str, asked: Asked, stable: bool) -> Found {
     let journal = shared.journal();
+    let metadata = journal.metadata();
     let none = GroupOffsets::new();
-    let known = journal.metadata().offsets.get(group).unwrap_or(&none);
+    let known = metadata.offsets.get(group).unwrap_or(&none);
+    let position = |place: &(String, i32)| {
+        if stable && metadata.is_offset_pending(group, place) {
+            return Err(codes::UNSTABLE_OFFSET_COMMIT);
+        }
+        Ok(known.get(place).cloned())
+    };
     let Some(asked) = asked else {
         let mut by_topic: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for ((topic, partition), committed) in known {
-            let entry = (*partition, Some(committed.clone()));
+        for place in known.keys() {
+            let (topic, partition) = place;
+            let entry = (*partition, position(place));
             by_topic.entry(topic.clone()).or_default().push(entry);
         }
         return by_topic.into_iter().collect();
@@ -134,33 +146,31 @@ fn find(shared: &Shared, group: &str, asked: Asked) -> Found {
         .map(|(topic, partitions)| {
             let found = partitions
                 .into_iter()
-                .map(|partition| {
-                    let committed = known.get(&(topic.clone(), partition)).cloned();
-                    (partition, committed)
-                })
+                .map(|partition| (partition, position(&(topic.clone(), partition))))
                 .collect();
             (topic, found)
         })
         .collect()
 }
 
-/// What stands for "nothing committed". (The code for it says that this is no error.)
-fn nothing() -> Committed {
-    Committed {
+/// The code and what is committed; where nothing is, what stands for that.
+fn code_and_position(found: Position) -> (i16, Committed) {
+    let nothing = Committed {
         offset: -1,
         leader_epoch: -1,
         metadata: String::new(),
+    };
+    match found {
+        Ok(committed) => (codes::NONE, committed.unwrap_or(nothing)),
+        Err(code) => (code, nothing),
     }
 }
 
-fn one_partition(
-    index: i32,
-    found: Option<Committed>,
-    version: i16,
-) -> OffsetFetchResponsePartition {
-    let committed = found.unwrap_or_else(nothing);
+fn one_partition(index: i32, found: Position, version: i16) -> OffsetFetchResponsePartition {
+    let (code, committed) = code_and_position(found);
     let answer = OffsetFetchResponsePartition::default()
         .with_partition_index(index)
+        .with_error_code(code)
         .with_committed_offset(committed.offset)
         .with_metadata(Some(text(committed.metadata)));
     if version >= 5 {
@@ -173,9 +183,10 @@ fn one_partition(
 fn one_group(group: &GroupId, found: Found) -> OffsetFetchResponseGroup {
     let topics = found.into_iter().map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, found)| {
-            let committed = found.unwrap_or_else(nothing);
+            let (code, committed) = code_and_position(found);
             OffsetFetchResponsePartitions::default()
                 .with_partition_index(index)
+                .with_error_code(code)
                 .with_committed_offset(committed.offset)
                 .with_committed_leader_epoch(committed.leader_epoch)
                 .with_metadata(Some(text(committed.metadata)))

@@ -5,7 +5,7 @@ use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::VersionRange;
-use tidegate_wire::{Batch, Batches, Compression, Kind};
+use tidegate_wire::{Batch, BatchHeader, Batches, Compression, Kind};
 
 use super::{Api, Context, find_topic, text, topic_name};
 use crate::codes;
@@ -13,12 +13,19 @@ use crate::log::AppendError;
 use crate::shared::{Refusal, Shared, now_ms};
 use crate::topic_config::TopicSettings;
 use crate::topics::Topic;
+use crate::transaction::{Caller, Protocol, Touched, Writing};
 
 /// The first version that names topics by id. (KIP-516)
 const TOPIC_IDS: i16 = 13;
 
 /// The first version whose clients know zstd. (KIP-110)
 const ZSTD: i16 = 7;
+
+/// The first version whose clients know TRANSACTION_ABORTABLE. (KIP-890)
+const ABORTABLE_KNOWN: i16 = 11;
+
+/// The first version that adds the partition to the transaction on the way. (KIP-890)
+const SECOND_PROTOCOL: i16 = 12;
 
 /// The largest size a batch is decompressed to where its records have to be looked at.
 const DECOMPRESSED_LIMIT: usize = 256 << 20;
@@ -30,9 +37,7 @@ impl Api for ProduceRequest {
         if !(-1..=1).contains(&self.acks) {
             return self.refuse(context, codes::INVALID_REQUIRED_ACKS);
         }
-        if self.transactional_id.is_some() {
-            return self.refuse(context, codes::UNSUPPORTED_VERSION);
-        }
+        let id = self.transactional_id.as_ref().map(|id| &***id);
         let by_id = context.version >= TOPIC_IDS;
         let mut responses = Vec::with_capacity(self.topic_data.len());
         for data in &self.topic_data {
@@ -40,7 +45,7 @@ impl Api for ProduceRequest {
             let mut answers = Vec::with_capacity(data.partition_data.len());
             for partition in &data.partition_data {
                 answers.push(match &topic {
-                    Some(topic) => produce(topic, partition, context),
+                    Some(topic) => produce(topic, partition, id, context),
                     None if by_id => refused(partition.index, codes::UNKNOWN_TOPIC_ID),
                     None => refused(partition.index, codes::UNKNOWN_TOPIC_OR_PARTITION),
                 });
@@ -80,6 +85,10 @@ impl Api for ProduceRequest {
             .collect()
     }
 
+    fn transactional_id(&self) -> Option<String> {
+        self.transactional_id.as_ref().map(|id| id.to_string())
+    }
+
     fn is_answered(&self) -> bool {
         self.acks != 0
     }
@@ -95,9 +104,10 @@ fn refused(index: i32, code: i16) -> PartitionProduceResponse {
 fn produce(
     topic: &Topic,
     data: &PartitionProduceData,
+    transactional_id: Option<&str>,
     context: &Context,
 ) -> PartitionProduceResponse {
-    match append(topic, data, context) {
+    match append(topic, data, transactional_id, context) {
         Ok(response) => response,
         Err(refusal) => {
             let response = refused(data.index, refusal.code);
@@ -113,6 +123,7 @@ fn produce(
 fn append(
     topic: &Topic,
     data: &PartitionProduceData,
+    transactional_id: Option<&str>,
     context: &Context,
 ) -> Result<PartitionProduceResponse, Refusal> {
     let Some(partition) = topic.partition(data.index) else {
@@ -124,19 +135,23 @@ fn append(
     let none = Bytes::new();
     let batch = only_batch(data.records.as_ref().unwrap_or(&none))?;
     check(&batch, &settings, context.version, now)?;
-    let appended = partition
-        .append(batch.raw(), batch.header(), &settings, now)
-        .map_err(|error| match error {
-            AppendError::Refused(refused) => Refusal::new(refused.code, refused.message),
-            AppendError::Io(error) => Refusal::new(codes::KAFKA_STORAGE_ERROR, error.to_string()),
-        })?;
-    if let Some(path) = appended.completed {
-        // Forcing a complete file to the disk may take long and is waited for by nobody. What it covers has
-        // been acknowledged already, by the rules in the log's documentation.
-        drop(tokio::task::spawn_blocking(move || {
-            std::fs::File::open(path).and_then(|file| file.sync_data())
-        }));
-    }
+    let header = batch.header();
+    let appended = if header.is_transactional() {
+        let place = Touched::partition(&topic.name, data.index);
+        let writing = writing(header, transactional_id, place, context.version)?;
+        let from_zero = writing.protocol == Protocol::Second;
+        let append = || partition.append(batch.raw(), header, &settings, now, from_zero);
+        let transactions = &context.shared.transactions;
+        transactions
+            .append_to(&context.shared, &partition, &writing, append)
+            .map_err(|code| not_admitted(code, context.version))?
+    } else {
+        partition.append(batch.raw(), header, &settings, now, false)
+    };
+    let appended = appended.map_err(|error| match error {
+        AppendError::Refused(refused) => Refusal::new(refused.code, refused.message),
+        AppendError::Io(error) => Refusal::new(codes::KAFKA_STORAGE_ERROR, error.to_string()),
+    })?;
     let log_append_time = if settings.log_append_time && !appended.duplicate {
         now
     } else {
@@ -147,6 +162,51 @@ fn append(
         .with_base_offset(appended.base_offset)
         .with_log_append_time_ms(log_append_time)
         .with_log_start_offset(partition.log().start_offset()))
+}
+
+/// What a transactional batch is about to do.
+fn writing<'a>(
+    header: &BatchHeader,
+    transactional_id: Option<&'a str>,
+    place: Touched,
+    version: i16,
+) -> Result<Writing<'a>, Refusal> {
+    let Some(id) = transactional_id else {
+        let message = "a transactional batch needs a transactional id in its request";
+        return Err(Refusal::new(
+            codes::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            message,
+        ));
+    };
+    let caller = Caller {
+        producer_id: header.producer_id,
+        epoch: header.producer_epoch,
+    };
+    let protocol = match version {
+        SECOND_PROTOCOL.. => Protocol::Second,
+        _ => Protocol::First,
+    };
+    Ok(Writing {
+        id,
+        caller,
+        place,
+        protocol,
+    })
+}
+
+/// Why a batch is not part of a transaction, in codes that a producer of `version` knows what to do with, as
+/// Kafka chooses them (`AddPartitionsToTxnManager`, `ReplicaManager`).
+fn not_admitted(code: i16, version: i16) -> Refusal {
+    let message = "the partition is not part of an open transaction of this producer";
+    let code = match code {
+        codes::PRODUCER_FENCED => codes::INVALID_PRODUCER_EPOCH,
+        codes::TRANSACTION_ABORTABLE if version < ABORTABLE_KNOWN => codes::INVALID_TXN_STATE,
+        // What older producers do not retry becomes something they do.
+        codes::CONCURRENT_TRANSACTIONS if version < SECOND_PROTOCOL => codes::NOT_ENOUGH_REPLICAS,
+        codes::COORDINATOR_NOT_AVAILABLE => codes::NOT_ENOUGH_REPLICAS,
+        code => code,
+    };
+    Refusal::new(code, message)
 }
 
 /// The one batch that a partition's part of a request holds since version 3.
@@ -204,8 +264,11 @@ fn check(
         let message = format!("zstd cannot be used with version {version} of Produce");
         return Err(Refusal::new(codes::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
-    if header.is_control() || header.is_transactional() {
-        return invalid("control and transactional batches are not taken here".to_owned());
+    if header.is_control() {
+        return invalid("clients do not write control batches".to_owned());
+    }
+    if header.is_transactional() && header.producer_id < 0 {
+        return invalid("a transactional batch comes with a producer id".to_owned());
     }
     if header.record_count < 1 || header.last_offset_delta != header.record_count - 1 {
         return invalid(format!(

@@ -578,12 +578,10 @@ impl Group {
 
     /// Whether offsets may be committed by `sender`. One without an id may, while nobody is a member.
     pub(super) fn check_commit(&mut self, sender: Sender<'_>, now: Instant) -> Result<(), i16> {
-        let is_member =
-            sender.generation >= 0 || !sender.member_id.is_empty() || sender.instance_id.is_some();
         if self.state == State::Empty && sender.generation < 0 {
             return Ok(());
         }
-        if !is_member {
+        if !sender.is_named() {
             return Err(codes::UNKNOWN_MEMBER_ID);
         }
         self.check_sender(sender)?;
@@ -594,6 +592,20 @@ impl Group {
             member.is_heard_of(now);
         }
         Ok(())
+    }
+
+    /// As [`Group::check_commit`], for a transaction: neither a sender without a name nor a rebalance is in
+    /// its way.
+    pub(super) fn check_transactional_commit(
+        &mut self,
+        sender: Sender<'_>,
+        _now: Instant,
+    ) -> Result<(), i16> {
+        let is_free = self.state == State::Empty && sender.generation < 0;
+        if is_free || !sender.is_named() {
+            return Ok(());
+        }
+        self.check_sender(sender)
     }
 
     fn check_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), i16> {

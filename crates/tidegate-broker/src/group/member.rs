@@ -73,6 +73,13 @@ pub(crate) struct Sender<'a> {
     pub(crate) generation: i32,
 }
 
+impl Sender<'_> {
+    /// Whether the sender says that it is a member.
+    pub(super) fn is_named(&self) -> bool {
+        self.generation >= 0 || !self.member_id.is_empty() || self.instance_id.is_some()
+    }
+}
+
 /// The answer to a SyncGroup request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Synced {

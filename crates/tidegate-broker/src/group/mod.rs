@@ -158,9 +158,30 @@ impl Coordinator {
         sender: Sender<'_>,
         commit: impl FnOnce() -> Result<(), i16>,
     ) -> Result<(), i16> {
+        self.commit_if(group_id, sender, Group::check_commit, commit)
+    }
+
+    /// As [`Coordinator::commit`], for positions that a transaction commits. Its producer may know nothing of
+    /// the group's members; what it does know must be right. (KIP-447)
+    pub(crate) fn commit_in_transaction(
+        &self,
+        group_id: &str,
+        sender: Sender<'_>,
+        commit: impl FnOnce() -> Result<(), i16>,
+    ) -> Result<(), i16> {
+        self.commit_if(group_id, sender, Group::check_transactional_commit, commit)
+    }
+
+    fn commit_if(
+        &self,
+        group_id: &str,
+        sender: Sender<'_>,
+        check: impl FnOnce(&mut Group, Sender<'_>, Instant) -> Result<(), i16>,
+        commit: impl FnOnce() -> Result<(), i16>,
+    ) -> Result<(), i16> {
         let mut groups = lock(&self.groups);
         match groups.get_mut(group_id) {
-            Some(group) => group.check_commit(sender, Instant::now())?,
+            Some(group) => check(group, sender, Instant::now())?,
             // Nobody is a member, so a generation is one of the past.
             None if sender.generation >= 0 => return Err(codes::ILLEGAL_GENERATION),
             None => {}

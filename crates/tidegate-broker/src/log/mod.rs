@@ -9,9 +9,10 @@
 //! and at a clean stop. A power failure may therefore cost the end of the last file, as with Kafka's
 //! defaults (which rely on replicas there; this broker has none).
 //!
-//! Nothing is kept beside the batches: index, producer state, leader epochs and offsets are found again by
-//! reading the files at the start.
+//! Nothing is kept beside the batches: index, producer state, open and aborted transactions, leader epochs
+//! and offsets are found again by reading the files at the start.
 
+mod aborted;
 mod files;
 mod header;
 mod producers;
@@ -25,8 +26,10 @@ use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidegate_wire::{BatchHeader, Batches, HEADER_LEN};
+use tidegate_wire::{Batch, BatchHeader, Batches, HEADER_LEN, Marker, encode_marker};
 
+use aborted::AbortedIndex;
+pub(crate) use aborted::AbortedTransaction;
 pub(crate) use files::FilePool;
 pub(crate) use header::parse_header;
 pub(crate) use producers::{Producers, Refused, Verdict};
@@ -50,6 +53,7 @@ pub(crate) struct PartitionLog {
     start_offset: i64,
     next_offset: i64,
     producers: Producers,
+    aborted: AbortedIndex,
     /// Each leader epoch with the first offset appended in it.
     epochs: Vec<(i32, i64)>,
     truncation: Option<Truncation>,
@@ -85,6 +89,30 @@ pub(crate) struct AppendRules {
     pub(crate) segment_bytes: u64,
     /// The time to write over the records' timestamps, where the topic asks for it.
     pub(crate) append_time: Option<i64>,
+    /// Whether a producer nobody remembers here has to begin at sequence 0.
+    pub(crate) from_zero: bool,
+}
+
+/// The end of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) marker: Marker,
+    pub(crate) producer_id: i64,
+    /// The epoch the producer has from now on.
+    pub(crate) epoch: i16,
+    pub(crate) coordinator_epoch: i32,
+    pub(crate) timestamp: i64,
+}
+
+/// A stretch of log to be read, with what was known of the log when it was planned.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) slice: Option<Slice>,
+    pub(crate) start_offset: i64,
+    pub(crate) next_offset: i64,
+    pub(crate) last_stable_offset: i64,
+    /// The aborted transactions that may have records in the slice.
+    pub(crate) aborted: Vec<AbortedTransaction>,
 }
 
 impl PartitionLog {
@@ -102,6 +130,7 @@ impl PartitionLog {
             start_offset: 0,
             next_offset: 0,
             producers: Producers::new(max_producers),
+            aborted: AbortedIndex::default(),
             epochs: Vec::new(),
             truncation: None,
             broken: false,
@@ -133,11 +162,9 @@ impl PartitionLog {
             .open(&path)
             .map_err(|error| Error::file("open", &path, error))?;
         let mut scanner = Scanner::new(&file, &path)?;
-        let (producers, epochs) = (&mut self.producers, &mut self.epochs);
-        let (next_offset, damage) = scanner.run(base_offset, |header| {
-            segment.note(header);
-            producers.remember(header);
-            note_epoch(epochs, header.partition_leader_epoch, header.base_offset);
+        let (next_offset, damage) = scanner.run(base_offset, |batch| {
+            segment.note(batch.header());
+            self.take_note(batch);
         })?;
         self.next_offset = next_offset;
         if let Some(Damage { position, what }) = damage {
@@ -176,10 +203,16 @@ impl PartitionLog {
         self.next_offset
     }
 
-    /// Where readers of committed data must stop: before the first record of an open transaction. There are
-    /// no transactions here yet.
+    /// Where readers of committed data must stop: before the first record of an open transaction.
     pub(crate) fn last_stable_offset(&self) -> i64 {
-        self.next_offset
+        self.producers
+            .first_open_offset()
+            .unwrap_or(self.next_offset)
+    }
+
+    /// What the log knows of producers.
+    pub(crate) fn producers(&self) -> &Producers {
+        &self.producers
     }
 
     /// Appends `batch`, whose header is `header` and which has been checked, or finds it here already.
@@ -189,7 +222,8 @@ impl PartitionLog {
         header: &BatchHeader,
         rules: AppendRules,
     ) -> Result<Appended, AppendError> {
-        match self.producers.judge(header).map_err(AppendError::Refused)? {
+        let verdict = self.producers.judge(header, rules.from_zero);
+        match verdict.map_err(AppendError::Refused)? {
             Verdict::Append => {}
             Verdict::Duplicate { base_offset } => {
                 return Ok(Appended {
@@ -199,6 +233,27 @@ impl PartitionLog {
                 });
             }
         }
+        self.put(batch, rules)
+    }
+
+    /// Appends the marker that ends a transaction. It has been decided on: nothing is judged any more.
+    pub(crate) fn append_marker(
+        &mut self,
+        end: &End,
+        rules: AppendRules,
+    ) -> Result<Appended, AppendError> {
+        let batch = encode_marker(
+            end.marker,
+            end.producer_id,
+            end.epoch,
+            end.coordinator_epoch,
+            end.timestamp,
+        );
+        self.put(&batch, rules)
+    }
+
+    /// Writes `batch` at the end of the log and takes note of it.
+    fn put(&mut self, batch: &[u8], rules: AppendRules) -> Result<Appended, AppendError> {
         let base_offset = self.next_offset;
         let stamped = header::stamped(batch, base_offset, rules.leader_epoch, rules.append_time)
             .and_then(|bytes| parse_header(&bytes).map(|header| (bytes, header)));
@@ -213,14 +268,51 @@ impl PartitionLog {
             segment.note(&stored);
         }
         self.dirty = true;
-        self.producers.remember(&stored);
-        note_epoch(&mut self.epochs, rules.leader_epoch, base_offset);
         self.next_offset = stored.next_offset();
+        self.note_producer(&stored, batch);
+        note_epoch(&mut self.epochs, rules.leader_epoch, base_offset);
         Ok(Appended {
             base_offset,
             duplicate: false,
             completed,
         })
+    }
+
+    /// Takes note of a batch found in the log at the start.
+    fn take_note(&mut self, batch: &Batch<'_>) {
+        let header = batch.header();
+        self.next_offset = header.next_offset();
+        self.note_producer(header, batch.raw());
+        note_epoch(
+            &mut self.epochs,
+            header.partition_leader_epoch,
+            header.base_offset,
+        );
+    }
+
+    /// Brings what is known of producers and transactions up to the batch `header`, which ends the log now.
+    fn note_producer(&mut self, header: &BatchHeader, batch: &[u8]) {
+        if !header.is_control() {
+            return self.producers.remember(header);
+        }
+        let Some(Ok(control)) = Batches::new(batch).next() else {
+            return;
+        };
+        // Control batches of other kinds (there are some in Kafka's own logs) end no transaction.
+        let Some(marker) = control.control_marker() else {
+            return;
+        };
+        let coordinator_epoch = producers::coordinator_epoch(&control);
+        let ended = self.producers.end_transaction(header, coordinator_epoch);
+        if let (Some(first_offset), Marker::Abort) = (ended, marker) {
+            let stable_offset = self.last_stable_offset();
+            self.aborted.push(AbortedTransaction {
+                producer_id: header.producer_id,
+                first_offset,
+                last_offset: header.base_offset,
+                stable_offset,
+            });
+        }
     }
 
     /// Begins a new file where the last one is full; returns the one that is complete.
@@ -261,14 +353,34 @@ impl PartitionLog {
         if offset >= self.next_offset {
             return Ok(None);
         }
-        let after = self
+        let first = self
             .segments
-            .partition_point(|segment| segment.base_offset <= offset);
-        let Some(segment) = after.checked_sub(1).map(|last| &self.segments[last]) else {
+            .partition_point(|segment| segment.next_offset <= offset);
+        let Some(segment) = self.segments.get(first) else {
             return Ok(None);
         };
         self.slice_of(segment, segment.position_before(offset))
             .map(Some)
+    }
+
+    /// Plans to read from `offset` on, which lies between start and next offset. With `committed` only what
+    /// readers of committed records may have.
+    pub(crate) fn plan_reading(&self, offset: i64, committed: bool) -> io::Result<Reading> {
+        let stable = self.last_stable_offset();
+        let mut reading = Reading {
+            slice: None,
+            start_offset: self.start_offset,
+            next_offset: self.next_offset,
+            last_stable_offset: stable,
+            aborted: Vec::new(),
+        };
+        if !committed {
+            reading.slice = self.slice(offset)?;
+        } else if offset < stable {
+            reading.slice = self.slice(offset)?.map(|slice| slice.up_to(stable));
+            reading.aborted = self.aborted.between(offset, stable);
+        }
+        Ok(reading)
     }
 
     fn slice_of(&self, segment: &Segment, start: u64) -> io::Result<Slice> {
@@ -276,6 +388,7 @@ impl PartitionLog {
             file: self.files.open(&segment.path)?,
             start,
             end: segment.len,
+            end_offset: segment.next_offset,
         })
     }
 

@@ -8,16 +8,24 @@
 //! 3. A higher epoch starts at sequence 0.
 //! 4. Within an epoch the first sequence follows the last one.
 //! 5. A producer nobody remembers may start at any sequence. (The error for unknown producers is not given
-//!    any more since Kafka 2.5.)
+//!    any more since Kafka 2.5.) One that speaks transaction version 2 starts at 0 there too, for each of
+//!    its transactions has an epoch of its own. (KIP-890)
+//! 6. Within a transaction all of a producer's batches are transactional.
+//!
+//! A transaction is open in the partition from its first batch to its marker. The marker's epoch is the
+//! producer's from then on, so that an older batch that comes late is fenced.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use tidegate_wire::BatchHeader;
+use tidegate_wire::{Batch, BatchHeader};
 
 use crate::codes;
 
 /// How many batches per producer are recognised when they come again.
 const REMEMBERED_BATCHES: usize = 5;
+
+/// What stands for the epoch of the coordinator while a producer has ended no transaction.
+const NO_COORDINATOR_EPOCH: i32 = -1;
 
 /// What to do with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +47,22 @@ pub(crate) struct Refused {
 #[derive(Debug)]
 pub(crate) struct Producers {
     entries: HashMap<i64, Entry>,
+    /// The producers of the open transactions, by the offset each begins at.
+    open: BTreeMap<i64, i64>,
     capacity: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
     epoch: i16,
-    /// Never empty.
+    /// Empty if there was none since the last marker that brought a new epoch.
     batches: VecDeque<Remembered>,
+    /// The first offset of the open transaction.
+    open: Option<i64>,
+    coordinator_epoch: i32,
+    /// Of the last batch or marker.
+    last_offset: i64,
+    last_timestamp: i64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +70,6 @@ struct Remembered {
     first_sequence: i32,
     last_sequence: i32,
     base_offset: i64,
-    last_offset: i64,
 }
 
 impl Entry {
@@ -64,43 +79,49 @@ impl Entry {
 }
 
 impl Producers {
-    /// Remembers at most `capacity` producers.
+    /// Remembers at most `capacity` producers, and all those with an open transaction.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             entries: HashMap::new(),
+            open: BTreeMap::new(),
             capacity: capacity.max(1),
         }
     }
 
-    /// Judges a batch that wants to be appended. Changes nothing.
-    pub(crate) fn judge(&self, header: &BatchHeader) -> Result<Verdict, Refused> {
+    /// Where the oldest open transaction begins.
+    pub(crate) fn first_open_offset(&self) -> Option<i64> {
+        self.open.keys().next().copied()
+    }
+
+    /// Where the producer's open transaction begins.
+    pub(crate) fn open_transaction(&self, producer_id: i64) -> Option<i64> {
+        self.entries.get(&producer_id)?.open
+    }
+
+    /// The producers with an open transaction, each with its epoch.
+    pub(crate) fn with_open_transactions(&self) -> Vec<(i64, i16)> {
+        let open = self.open.values();
+        open.filter_map(|id| Some((*id, self.entries.get(id)?.epoch)))
+            .collect()
+    }
+
+    /// Judges a batch that wants to be appended. Changes nothing. `from_zero` says that a producer nobody
+    /// remembers has to begin at sequence 0.
+    pub(crate) fn judge(&self, header: &BatchHeader, from_zero: bool) -> Result<Verdict, Refused> {
         if header.producer_id < 0 {
             return Ok(Verdict::Append);
         }
         let Some(entry) = self.entries.get(&header.producer_id) else {
+            if from_zero && header.base_sequence != 0 {
+                return Err(out_of_order(header, 0));
+            }
             return Ok(Verdict::Append);
         };
-        let first = header.base_sequence;
-        let last = last_sequence(header);
-        if entry.epoch == header.producer_epoch {
-            let resent = entry
-                .batches
-                .iter()
-                .find(|batch| batch.first_sequence == first && batch.last_sequence == last);
-            if let Some(batch) = resent {
-                let base_offset = batch.base_offset;
-                return Ok(Verdict::Duplicate { base_offset });
-            }
+        if let Some(base_offset) = entry.find_resent(header) {
+            return Ok(Verdict::Duplicate { base_offset });
         }
         if header.producer_epoch < entry.epoch {
-            let message = format!(
-                "producer {} sends epoch {}, the last one seen is {}",
-                header.producer_id, header.producer_epoch, entry.epoch
-            );
-            return Err(Refused {
-                code: codes::INVALID_PRODUCER_EPOCH,
-                message,
-            });
+            return Err(fenced(header, entry.epoch));
         }
         let expected = if header.producer_epoch > entry.epoch {
             0
@@ -109,17 +130,20 @@ impl Producers {
                 .last()
                 .map_or(0, |batch| after(batch.last_sequence, 1))
         };
-        if first == expected {
-            return Ok(Verdict::Append);
+        if header.base_sequence != expected {
+            return Err(out_of_order(header, expected));
         }
-        let message = format!(
-            "producer {} epoch {} sends sequence {first}, expected is {expected}",
-            header.producer_id, header.producer_epoch
-        );
-        Err(Refused {
-            code: codes::OUT_OF_ORDER_SEQUENCE_NUMBER,
-            message,
-        })
+        if entry.open.is_some() && !header.is_transactional() {
+            let message = format!(
+                "producer {} sends a batch outside of its open transaction",
+                header.producer_id
+            );
+            return Err(Refused {
+                code: codes::INVALID_TXN_STATE,
+                message,
+            });
+        }
+        Ok(Verdict::Append)
     }
 
     /// Remembers a batch that has been appended with the offsets in its header; also used when the log is
@@ -132,34 +156,106 @@ impl Producers {
             first_sequence: header.base_sequence,
             last_sequence: last_sequence(header),
             base_offset: header.base_offset,
-            last_offset: header.last_offset(),
         };
+        let entry = self.entry(header);
+        if entry.batches.len() == REMEMBERED_BATCHES {
+            entry.batches.pop_front();
+        }
+        entry.batches.push_back(batch);
+        if header.is_transactional() && entry.open.is_none() {
+            entry.open = Some(header.base_offset);
+            self.open.insert(header.base_offset, header.producer_id);
+        }
+    }
+
+    /// Takes note of a marker that has been appended. Returns where the transaction began that it ended.
+    pub(crate) fn end_transaction(
+        &mut self,
+        header: &BatchHeader,
+        coordinator_epoch: i32,
+    ) -> Option<i64> {
+        let entry = self.entry(header);
+        entry.coordinator_epoch = coordinator_epoch;
+        let first_offset = entry.open.take()?;
+        self.open.remove(&first_offset);
+        Some(first_offset)
+    }
+
+    /// The producer's entry, made if there is none, at the epoch and offset of `header`.
+    fn entry(&mut self, header: &BatchHeader) -> &mut Entry {
         if !self.entries.contains_key(&header.producer_id) && self.entries.len() >= self.capacity {
             self.forget_oldest();
         }
         let entry = self.entries.entry(header.producer_id).or_insert(Entry {
             epoch: header.producer_epoch,
             batches: VecDeque::with_capacity(REMEMBERED_BATCHES),
+            open: None,
+            coordinator_epoch: NO_COORDINATOR_EPOCH,
+            last_offset: 0,
+            last_timestamp: -1,
         });
         if entry.epoch != header.producer_epoch {
             entry.epoch = header.producer_epoch;
             entry.batches.clear();
         }
-        if entry.batches.len() == REMEMBERED_BATCHES {
-            entry.batches.pop_front();
-        }
-        entry.batches.push_back(batch);
+        entry.last_offset = header.last_offset();
+        entry.last_timestamp = header.max_timestamp;
+        entry
     }
 
     fn forget_oldest(&mut self) {
-        let oldest = self
+        let closed = self
             .entries
             .iter()
-            .min_by_key(|(_, entry)| entry.last().map(|batch| batch.last_offset))
+            .filter(|(_, entry)| entry.open.is_none());
+        let oldest = closed
+            .min_by_key(|(_, entry)| entry.last_offset)
             .map(|(id, _)| *id);
         if let Some(id) = oldest {
             self.entries.remove(&id);
         }
+    }
+}
+
+impl Entry {
+    /// The offset of the same batch, if it is among the last ones.
+    fn find_resent(&self, header: &BatchHeader) -> Option<i64> {
+        if self.epoch != header.producer_epoch {
+            return None;
+        }
+        let (first, last) = (header.base_sequence, last_sequence(header));
+        let resent = self
+            .batches
+            .iter()
+            .find(|batch| batch.first_sequence == first && batch.last_sequence == last)?;
+        Some(resent.base_offset)
+    }
+}
+
+/// What a control batch says of the coordinator, for [`Producers::end_transaction`].
+pub(crate) fn coordinator_epoch(batch: &Batch<'_>) -> i32 {
+    batch.coordinator_epoch().unwrap_or(NO_COORDINATOR_EPOCH)
+}
+
+fn fenced(header: &BatchHeader, seen: i16) -> Refused {
+    let message = format!(
+        "producer {} sends epoch {}, the last one seen is {seen}",
+        header.producer_id, header.producer_epoch
+    );
+    Refused {
+        code: codes::INVALID_PRODUCER_EPOCH,
+        message,
+    }
+}
+
+fn out_of_order(header: &BatchHeader, expected: i32) -> Refused {
+    let message = format!(
+        "producer {} epoch {} sends sequence {}, expected is {expected}",
+        header.producer_id, header.producer_epoch, header.base_sequence
+    );
+    Refused {
+        code: codes::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        message,
     }
 }
 
@@ -207,7 +303,7 @@ mod tests {
         let mut producers = Producers::new(10);
         for number in 0..6 {
             let header = header(7, 3, number * 2, 2, 100 + i64::from(number) * 2);
-            assert_eq!(producers.judge(&header), Ok(Verdict::Append));
+            assert_eq!(producers.judge(&header, false), Ok(Verdict::Append));
             producers.remember(&header);
         }
         producers
@@ -233,7 +329,7 @@ mod tests {
         ];
         let producers = after_six_batches();
         for (what, epoch, sequence, records, expected) in table {
-            let verdict = producers.judge(&header(7, epoch, sequence, records, 0));
+            let verdict = producers.judge(&header(7, epoch, sequence, records, 0), false);
             assert_eq!(verdict.map_err(|refused| refused.code), expected, "{what}");
         }
     }
@@ -242,32 +338,38 @@ mod tests {
     fn an_unknown_producer_starts_anywhere_and_a_plain_one_is_never_judged() {
         let producers = after_six_batches();
         for sequence in [0, 1, 5000] {
-            let verdict = producers.judge(&header(8, 0, sequence, 1, 0));
+            let verdict = producers.judge(&header(8, 0, sequence, 1, 0), false);
             assert_eq!(verdict, Ok(Verdict::Append));
         }
         let plain = header(-1, -1, -1, 1, 0);
-        assert_eq!(producers.judge(&plain), Ok(Verdict::Append));
+        assert_eq!(producers.judge(&plain, false), Ok(Verdict::Append));
     }
 
     #[test]
     fn sequences_begin_again_after_the_largest() {
         let mut producers = Producers::new(10);
         producers.remember(&header(1, 0, i32::MAX - 1, 3, 0));
-        assert_eq!(producers.judge(&header(1, 0, 1, 1, 0)), Ok(Verdict::Append));
-        let again = producers.judge(&header(1, 0, i32::MAX - 1, 3, 0));
+        assert_eq!(
+            producers.judge(&header(1, 0, 1, 1, 0), false),
+            Ok(Verdict::Append)
+        );
+        let again = producers.judge(&header(1, 0, i32::MAX - 1, 3, 0), false);
         assert_eq!(again, Ok(Verdict::Duplicate { base_offset: 0 }));
 
         producers.remember(&header(2, 0, i32::MAX, 1, 3));
-        assert_eq!(producers.judge(&header(2, 0, 0, 1, 0)), Ok(Verdict::Append));
+        assert_eq!(
+            producers.judge(&header(2, 0, 0, 1, 0), false),
+            Ok(Verdict::Append)
+        );
     }
 
     #[test]
     fn a_new_epoch_forgets_the_batches_of_the_old_one() {
         let mut producers = after_six_batches();
         producers.remember(&header(7, 4, 0, 2, 112));
-        let old = producers.judge(&header(7, 3, 10, 2, 0)).unwrap_err();
+        let old = producers.judge(&header(7, 3, 10, 2, 0), false).unwrap_err();
         assert_eq!(old.code, codes::INVALID_PRODUCER_EPOCH);
-        let verdict = producers.judge(&header(7, 4, 2, 2, 0));
+        let verdict = producers.judge(&header(7, 4, 2, 2, 0), false);
         assert_eq!(verdict, Ok(Verdict::Append));
     }
 

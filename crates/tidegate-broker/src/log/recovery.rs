@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tidegate_wire::{BatchHeader, Batches, HEADER_LEN};
+use tidegate_wire::{Batch, BatchHeader, Batches, HEADER_LEN};
 
 use super::files::read_at;
 use super::header::parse_header;
@@ -74,7 +74,7 @@ impl<'a> Scanner<'a> {
     pub(super) fn run(
         &mut self,
         mut next_offset: i64,
-        mut visit: impl FnMut(&BatchHeader),
+        mut visit: impl FnMut(&Batch<'_>),
     ) -> Result<(i64, Option<Damage>), Error> {
         while self.position < self.len {
             match self.batch_at(self.position, next_offset)? {
@@ -85,7 +85,9 @@ impl<'a> Scanner<'a> {
                     return Ok((next_offset, Some(Damage { position, what })));
                 }
                 Ok(header) => {
-                    visit(&header);
+                    if let Some(Ok(batch)) = Batches::new(self.window_at(self.position)).next() {
+                        visit(&batch);
+                    }
                     next_offset = header.next_offset();
                     self.position += header.total_len() as u64;
                 }
@@ -153,6 +155,12 @@ impl<'a> Scanner<'a> {
             Ok(()) => Ok(header),
             Err(error) => Err(error.to_string()),
         })
+    }
+
+    /// What the window holds from `position` on.
+    fn window_at(&self, position: u64) -> &[u8] {
+        let at = usize::try_from(position - self.window_start).unwrap_or(usize::MAX);
+        self.window.get(at..).unwrap_or_default()
     }
 
     /// Makes the window hold `len` bytes from `position` on; they are known to be in the file.

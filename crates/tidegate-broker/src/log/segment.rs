@@ -23,6 +23,8 @@ pub(super) struct Segment {
     /// The offset of its first record, and its name.
     pub(super) base_offset: i64,
     pub(super) path: PathBuf,
+    /// The offset after the last batch in it.
+    pub(super) next_offset: i64,
     /// Bytes of whole batches in it.
     pub(super) len: u64,
     /// The largest timestamp in it, and the offset of the batch that holds it.
@@ -43,6 +45,7 @@ impl Segment {
     pub(super) fn new(dir: &Path, base_offset: i64) -> Self {
         Self {
             base_offset,
+            next_offset: base_offset,
             path: dir.join(file_name(base_offset)),
             len: 0,
             max_timestamp: -1,
@@ -69,6 +72,7 @@ impl Segment {
             self.max_timestamp_batch = header.base_offset;
         }
         self.len += header.total_len() as u64;
+        self.next_offset = header.next_offset();
     }
 
     /// Where to begin looking for the batch that holds `offset`: the start of some batch before or at it.
@@ -112,9 +116,17 @@ pub(crate) struct Slice {
     pub(super) start: u64,
     /// The end of a batch.
     pub(super) end: u64,
+    /// What has this offset or a higher one is not read. A batch begins here, or the log ends.
+    pub(super) end_offset: i64,
 }
 
 impl Slice {
+    /// The same stretch, with nothing at or above `offset`, at which a batch begins.
+    pub(super) fn up_to(mut self, offset: i64) -> Self {
+        self.end_offset = self.end_offset.min(offset);
+        self
+    }
+
     /// Reads at most `max_bytes`, from the batch that holds `offset` on; the last batch may be cut off, as
     /// in Kafka's answers. With `at_least_one` the first batch is whole, however large it is.
     pub(crate) fn read(
@@ -127,12 +139,26 @@ impl Slice {
             return Ok(Bytes::new());
         };
         let first_len = header.total_len();
-        if first_len > max_bytes && !at_least_one {
+        if first_len > max_bytes && !at_least_one || header.base_offset >= self.end_offset {
             return Ok(Bytes::new());
         }
         let left = usize::try_from(self.end - start).unwrap_or(usize::MAX);
         let len = left.min(max_bytes.max(first_len));
-        self.read_exact(start, len).map(Bytes::from)
+        let mut bytes = Bytes::from(self.read_exact(start, len)?);
+        bytes.truncate(self.allowed_len(&bytes));
+        Ok(bytes)
+    }
+
+    /// How many of `bytes` come before the end offset.
+    fn allowed_len(&self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(header) = bytes.get(at..).and_then(parse_header) {
+            if header.base_offset >= self.end_offset {
+                return at;
+            }
+            at += header.total_len().max(HEADER_LEN);
+        }
+        bytes.len()
     }
 
     /// Reads the first batch for which `wanted` says so, whole.

@@ -15,6 +15,7 @@ const RULES: AppendRules = AppendRules {
     leader_epoch: 0,
     segment_bytes: 1 << 30,
     append_time: None,
+    from_zero: false,
 };
 
 fn open(dir: &Path) -> Result<PartitionLog, Error> {

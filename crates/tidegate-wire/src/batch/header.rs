@@ -78,6 +78,15 @@ impl ProducerStamp {
 /// If the records take more than [`MAX_BODY_LEN`] bytes: no batch can hold them.
 #[must_use]
 pub fn encode_header(body: &BatchBody, stamp: ProducerStamp) -> [u8; HEADER_LEN] {
+    encode_with(body, stamp, 0)
+}
+
+/// As [`encode_header`], for a batch that only brokers write.
+pub(super) fn encode_control_header(body: &BatchBody, stamp: ProducerStamp) -> [u8; HEADER_LEN] {
+    encode_with(body, stamp, CONTROL_BIT)
+}
+
+fn encode_with(body: &BatchBody, stamp: ProducerStamp, attributes: i16) -> [u8; HEADER_LEN] {
     assert!(
         body.records.len() <= MAX_BODY_LEN,
         "a batch of {} bytes: over 2 GiB",
@@ -87,7 +96,7 @@ pub fn encode_header(body: &BatchBody, stamp: ProducerStamp) -> [u8; HEADER_LEN]
         i32::try_from(body.records.len() + LENGTH_AFTER_PREFIX).expect("checked just above");
     let record_count =
         i32::try_from(body.record_count).expect("a record takes at least 7 bytes of the 2 GiB");
-    let mut attributes = body.compression.attribute_bits();
+    let mut attributes = attributes | body.compression.attribute_bits();
     if stamp.transactional {
         attributes |= TRANSACTIONAL_BIT;
     }

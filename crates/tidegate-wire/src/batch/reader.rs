@@ -181,20 +181,32 @@ impl<'a> Batch<'a> {
     /// A control batch is never compressed; its record's key is two 16-bit numbers, version and type.
     #[must_use]
     pub fn control_marker(&self) -> Option<Marker> {
-        if !self.header.is_control() {
-            return None;
-        }
         let mut scratch = Vec::new();
-        let record = self
-            .records(&mut scratch, self.raw.len())
-            .ok()?
-            .next()?
-            .ok()?;
-        match record.key?.get(2..4)? {
+        match self.control_record(&mut scratch)?.key?.get(2..4)? {
             [0, 0] => Some(Marker::Abort),
             [0, 1] => Some(Marker::Commit),
             _ => None,
         }
+    }
+
+    /// The epoch of the coordinator that ended a transaction, if this batch says so.
+    #[must_use]
+    pub fn coordinator_epoch(&self) -> Option<i32> {
+        let mut scratch = Vec::new();
+        let value = self.control_record(&mut scratch)?.value?;
+        value
+            .get(2..)?
+            .first_chunk()
+            .copied()
+            .map(i32::from_be_bytes)
+    }
+
+    fn control_record<'s>(&'s self, scratch: &'s mut Vec<u8>) -> Option<Record<'s>> {
+        if !self.header.is_control() {
+            return None;
+        }
+        let mut records = self.records(scratch, self.raw.len()).ok()?;
+        records.next()?.ok()
     }
 
     fn fail(&self, error: Error) -> Error {

@@ -1,0 +1,523 @@
+//! Transactions through the broker's sockets, in both protocols: what readers see, who is fenced, what a
+//! crash leaves.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::ApiVersionsRequest;
+use support::transactional::{
+    Protocol, READ_COMMITTED, READ_UNCOMMITTED, TxnProducer, end_offset, read, values,
+};
+use support::{Client, batch, fetch};
+use tidegate_broker::{Action, ApiKey, Broker, BrokerConfig, Rule};
+
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const INVALID_TXN_STATE: i16 = 48;
+const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
+const CONCURRENT_TRANSACTIONS: i16 = 51;
+const PRODUCER_FENCED: i16 = 90;
+const TRANSACTION_ABORTABLE: i16 = 120;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn start(dir: &tempfile::TempDir) -> Broker {
+    Broker::start(BrokerConfig::new(dir.path())).unwrap()
+}
+
+/// A broker whose topic `usage` is there, and a client of it.
+fn with_topic(dir: &tempfile::TempDir) -> (Broker, Client) {
+    let broker = start(dir);
+    let mut client = Client::connect(broker.address());
+    client.create("usage");
+    (broker, client)
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn committed_is_seen_aborted_is_not() {
+    for protocol in Protocol::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let (broker, mut client) = with_topic(&dir);
+        let mut producer = TxnProducer::new(broker.address(), "job", protocol);
+        for (number, committed) in [true, false, true].into_iter().enumerate() {
+            for part in ["a", "b"] {
+                let (code, _) = producer.send("usage", &format!("{number}{part}"));
+                assert_eq!(code, 0, "{protocol:?}");
+            }
+            assert_eq!(producer.end(committed), 0);
+        }
+        // Each marker takes an offset: 2, 5, 8.
+        let committed = [(0, "0a"), (1, "0b"), (6, "2a"), (7, "2b")]
+            .map(|(offset, value)| (offset, value.to_owned()));
+        assert_eq!(read(&mut client, "usage", READ_COMMITTED), committed);
+        let all = values(&mut client, "usage", READ_UNCOMMITTED);
+        assert_eq!(all, ["0a", "0b", "1a", "1b", "2a", "2b"]);
+        for isolation in [READ_COMMITTED, READ_UNCOMMITTED] {
+            assert_eq!(end_offset(&mut client, "usage", isolation), 9);
+        }
+    }
+}
+
+#[test]
+fn readers_of_committed_records_stop_before_the_first_open_transaction() {
+    for protocol in Protocol::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let (broker, mut client) = with_topic(&dir);
+        let mut first = TxnProducer::new(broker.address(), "first", protocol);
+        let mut second = TxnProducer::new(broker.address(), "second", protocol);
+        assert_eq!(client.produce("usage", batch(b"plain", -1, -1)), (0, 0));
+        assert_eq!(second.send("usage", "second"), (0, 1));
+        assert_eq!(first.send("usage", "first"), (0, 2));
+        assert_eq!(first.end(true), 0);
+        // The second one is open: what was committed behind its first record is not to be had yet.
+        assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), 1);
+        assert_eq!(end_offset(&mut client, "usage", READ_UNCOMMITTED), 4);
+        assert_eq!(values(&mut client, "usage", READ_COMMITTED), ["plain"]);
+        let all = values(&mut client, "usage", READ_UNCOMMITTED);
+        assert_eq!(all, ["plain", "second", "first"]);
+
+        assert_eq!(second.end(false), 0);
+        assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), 5);
+        let committed = values(&mut client, "usage", READ_COMMITTED);
+        assert_eq!(committed, ["plain", "first"]);
+    }
+}
+
+#[test]
+fn a_reader_that_waits_is_woken_by_the_marker() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, _) = with_topic(&dir);
+    let address = broker.address();
+    let mut producer = TxnProducer::new(address, "job", Protocol::Second);
+    assert_eq!(producer.send("usage", "v"), (0, 0));
+    let waiting = thread::spawn(move || {
+        let request = fetch("usage", 0, 15_000).with_isolation_level(READ_COMMITTED);
+        let begun = Instant::now();
+        let response = Client::connect(address).call(12, &request);
+        let data = &response.responses[0].partitions[0];
+        assert!(!data.records.as_ref().unwrap().is_empty());
+        (data.last_stable_offset, begun.elapsed())
+    });
+    // Not before: a record that nobody may read yet is not worth an answer.
+    thread::sleep(Duration::from_millis(200));
+    assert!(!waiting.is_finished());
+    assert_eq!(producer.end(true), 0);
+    let (stable, elapsed) = waiting.join().unwrap();
+    assert_eq!(stable, 2);
+    assert!(elapsed < PATIENCE, "{elapsed:?}");
+}
+
+#[test]
+fn the_second_protocol_brings_an_epoch_with_each_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let mut producer = TxnProducer::new(broker.address(), "job", Protocol::Second);
+    for round in 0..4 {
+        assert_eq!(producer.epoch, round);
+        let (code, _) = producer.send("usage", &round.to_string());
+        assert_eq!(code, 0);
+        assert_eq!(producer.end(true), 0);
+    }
+    // The answer was lost and EndTxn is sent again: the same answer, and nothing ends twice.
+    producer.epoch = 3;
+    assert_eq!((producer.end(true), producer.epoch), (0, 4));
+    assert_eq!(end_offset(&mut client, "usage", READ_UNCOMMITTED), 8);
+    // A delayed EndTxn of a transaction before that ends nothing either.
+    assert_eq!(producer.send("usage", "open"), (0, 8));
+    let current = producer.epoch;
+    for stale in [0, 2] {
+        producer.epoch = stale;
+        assert_eq!(producer.end(true), PRODUCER_FENCED);
+    }
+    producer.epoch = current - 1;
+    assert_eq!(producer.end(true), PRODUCER_FENCED);
+    producer.epoch = current;
+    assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), 8);
+    assert_eq!(producer.end(false), 0);
+    // An abort of nothing is allowed, a commit is not.
+    assert_eq!(producer.end(true), INVALID_TXN_STATE);
+    assert_eq!((producer.end(false), producer.epoch), (0, 6));
+}
+
+#[test]
+fn a_late_batch_of_an_ended_transaction_is_fenced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let mut producer = TxnProducer::new(broker.address(), "job", Protocol::Second);
+    assert_eq!(producer.send("usage", "a"), (0, 0));
+    assert_eq!(producer.end(true), 0);
+    producer.epoch -= 1;
+    let (code, _) = producer.send_only("usage", "late");
+    assert_eq!(code, INVALID_PRODUCER_EPOCH);
+    producer.epoch += 1;
+    // A partition that the transaction before did not know is no way in.
+    client.create("other");
+    producer.epoch -= 1;
+    let (code, _) = producer.send_only("other", "late");
+    assert_eq!(code, INVALID_PRODUCER_EPOCH);
+    assert_eq!(values(&mut client, "usage", READ_UNCOMMITTED), ["a"]);
+    assert_eq!(end_offset(&mut client, "other", READ_UNCOMMITTED), 0);
+}
+
+#[test]
+fn a_second_producer_fences_the_first_and_aborts_what_it_left() {
+    for protocol in Protocol::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let (broker, mut client) = with_topic(&dir);
+        let mut first = TxnProducer::new(broker.address(), "job", protocol);
+        assert_eq!(first.send("usage", "lost"), (0, 0));
+        let mut second = TxnProducer::connect(broker.address(), "job", protocol);
+        assert_eq!(second.init_as(-1, -1), CONCURRENT_TRANSACTIONS);
+        assert_eq!(second.init_as(-1, -1), 0);
+        assert_eq!(second.producer_id, first.producer_id);
+        assert_eq!(second.epoch, first.epoch + 2, "{protocol:?}");
+
+        let (code, _) = first.send_only("usage", "late");
+        assert_eq!(code, INVALID_PRODUCER_EPOCH, "{protocol:?}");
+        assert_eq!(first.add("usage"), PRODUCER_FENCED);
+        assert_eq!(first.end(true), PRODUCER_FENCED);
+        assert_eq!(first.end(false), PRODUCER_FENCED);
+        let (producer_id, epoch) = (first.producer_id, first.epoch);
+        assert_eq!(first.init_as(producer_id, epoch), PRODUCER_FENCED);
+
+        let (code, _) = second.send("usage", "kept");
+        assert_eq!(code, 0);
+        assert_eq!(second.end(true), 0);
+        assert_eq!(values(&mut client, "usage", READ_COMMITTED), ["kept"]);
+    }
+}
+
+#[test]
+fn a_producer_that_goes_on_after_an_error_keeps_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, _) = with_topic(&dir);
+    let mut producer = TxnProducer::new(broker.address(), "job", Protocol::First);
+    let (producer_id, epoch) = (producer.producer_id, producer.epoch);
+    assert_eq!(producer.init_as(producer_id, epoch), 0);
+    assert_eq!((producer.producer_id, producer.epoch), (producer_id, 1));
+    // A resend of the same request, then one that has a hole in it.
+    assert_eq!(producer.init_as(producer_id, epoch), 0);
+    assert_eq!(producer.epoch, 1);
+    assert_eq!(producer.init_as(producer_id, -1), 42);
+    assert_eq!(producer.init_as(producer_id + 1, 1), PRODUCER_FENCED);
+}
+
+#[test]
+fn what_a_producer_gets_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let mut producer = TxnProducer::connect(broker.address(), "job", Protocol::First);
+    producer.timeout_ms = 15 * 60 * 1000 + 1;
+    assert_eq!(producer.init(), INVALID_TRANSACTION_TIMEOUT);
+    producer.timeout_ms = 0;
+    assert_eq!(producer.init(), INVALID_TRANSACTION_TIMEOUT);
+    producer.timeout_ms = 15 * 60 * 1000;
+    (producer.producer_id, producer.epoch) = (5, 0);
+    assert_eq!(producer.end(true), INVALID_PRODUCER_ID_MAPPING);
+    assert_eq!(producer.add("usage"), INVALID_PRODUCER_ID_MAPPING);
+    let (code, _) = producer.send_only("usage", "v");
+    assert_eq!(code, INVALID_PRODUCER_ID_MAPPING);
+
+    assert_eq!(producer.init(), 0);
+    assert_eq!(producer.end(true), INVALID_TXN_STATE);
+    assert_eq!(producer.add("missing"), 3);
+    // In the first protocol a partition is added before it is written to.
+    let (code, _) = producer.send_only("usage", "v");
+    assert_eq!(code, TRANSACTION_ABORTABLE);
+    assert_eq!(producer.add("usage"), 0);
+    assert_eq!(producer.send_only("usage", "v"), (0, 0));
+    producer.epoch += 1;
+    assert_eq!(producer.end(true), PRODUCER_FENCED);
+    producer.epoch -= 1;
+    // Without a transaction of its own a batch of this producer would be lost in it.
+    let plain = batch(b"plain", producer.producer_id, 1);
+    assert_eq!(client.produce("usage", plain), (INVALID_TXN_STATE, -1));
+    assert_eq!(producer.end(false), 0);
+    assert_eq!(producer.end(true), INVALID_TXN_STATE);
+    producer.id = String::new();
+    assert_eq!(producer.init(), 42);
+    assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), 2);
+}
+
+#[test]
+fn the_second_protocol_begins_each_transaction_at_sequence_zero() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, _) = with_topic(&dir);
+    let mut producer = TxnProducer::new(broker.address(), "job", Protocol::Second);
+    // The second batch overtook a first one that never came.
+    let request = support::produce("usage", producer.batch("second", 1))
+        .with_transactional_id(Some(support::transactional::transactional_id("job")));
+    let response = producer.client.call(12, &request);
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 45);
+    assert_eq!(producer.send("usage", "first"), (0, 0));
+    assert_eq!(producer.end(true), 0);
+}
+
+#[test]
+fn the_finalised_version_is_as_configured() {
+    for level in 0..=2 {
+        let dir = tempfile::tempdir().unwrap();
+        let config = BrokerConfig {
+            transaction_version: level,
+            ..BrokerConfig::new(dir.path())
+        };
+        let broker = Broker::start(config).unwrap();
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name("test".into())
+            .with_client_software_version("1".into());
+        let response = Client::connect(broker.address()).call(4, &request);
+        assert!(response.finalized_features_epoch >= 0);
+        let found: Vec<(&str, i16)> = response
+            .finalized_features
+            .iter()
+            .map(|feature| (&*feature.name, feature.max_version_level))
+            .collect();
+        match level {
+            0 => assert_eq!(found, []),
+            _ => assert_eq!(found, [("transaction.version", level)]),
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = BrokerConfig {
+        transaction_version: 3,
+        ..BrokerConfig::new(dir.path())
+    };
+    assert!(Broker::start(config).is_err());
+}
+
+// Over crashes.
+
+/// The same directory again, after a crash.
+fn crash_and_start(broker: Broker, dir: &tempfile::TempDir) -> (Broker, Client) {
+    broker.crash();
+    let broker = start(dir);
+    let client = Client::connect(broker.address());
+    (broker, client)
+}
+
+/// Sends with whatever connection there is now.
+fn reconnect(producer: &mut TxnProducer, address: SocketAddr) {
+    producer.client = Client::connect(address);
+}
+
+#[test]
+fn an_open_transaction_goes_on_after_a_crash() {
+    for protocol in Protocol::BOTH {
+        for committed in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (broker, _) = with_topic(&dir);
+            let mut producer = TxnProducer::new(broker.address(), "job", protocol);
+            assert_eq!(producer.send("usage", "before"), (0, 0));
+            let (broker, mut client) = crash_and_start(broker, &dir);
+            assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), 0);
+            reconnect(&mut producer, broker.address());
+            assert_eq!(producer.send("usage", "after"), (0, 1));
+            assert_eq!(producer.end(committed), 0);
+            let (_broker, mut client) = crash_and_start(broker, &dir);
+            let expected: &[&str] = if committed { &["before", "after"] } else { &[] };
+            assert_eq!(values(&mut client, "usage", READ_COMMITTED), expected);
+            assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), 3);
+        }
+    }
+}
+
+#[test]
+fn what_was_decided_is_carried_out_after_a_crash() {
+    for protocol in Protocol::BOTH {
+        for committed in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (broker, mut client) = with_topic(&dir);
+            client.create("other");
+            let mut producer = TxnProducer::new(broker.address(), "job", protocol);
+            assert_eq!(producer.send("usage", "a"), (0, 0));
+            assert_eq!(producer.send("other", "b"), (0, 0));
+            // One marker is written, the other one is not when the broker dies.
+            let marker = Rule::new(ApiKey::WriteTxnMarkers, Action::Hold).topic("usage");
+            let held = broker.faults().inject(marker);
+            assert_eq!(producer.end(committed), 0);
+            assert_eq!(held.fired(), 1);
+            assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), 0);
+            assert_eq!(end_offset(&mut client, "other", READ_COMMITTED), 2);
+
+            let (broker, mut client) = crash_and_start(broker, &dir);
+            let [a, b]: [&[&str]; 2] = if committed {
+                [&["a"], &["b"]]
+            } else {
+                [&[], &[]]
+            };
+            assert_eq!(values(&mut client, "usage", READ_COMMITTED), a);
+            assert_eq!(values(&mut client, "other", READ_COMMITTED), b);
+            // The marker that was there is not there twice.
+            for topic in ["usage", "other"] {
+                assert_eq!(end_offset(&mut client, topic, READ_UNCOMMITTED), 2);
+            }
+            reconnect(&mut producer, broker.address());
+            assert_eq!(producer.send("usage", "next").0, 0);
+            assert_eq!(producer.end(true), 0);
+        }
+    }
+}
+
+#[test]
+fn a_marker_held_back_leaves_the_transaction_undecided_to_readers_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let mut producer = TxnProducer::new(broker.address(), "job", Protocol::Second);
+    let marker = Rule::new(ApiKey::WriteTxnMarkers, Action::Hold)
+        .when(|seen| seen.transactional_id.as_deref() == Some("job"));
+    let held = broker.faults().inject(marker);
+    assert_eq!(producer.send("usage", "a"), (0, 0));
+    assert_eq!(producer.end(true), 0);
+    assert_eq!(values(&mut client, "usage", READ_COMMITTED), [""; 0]);
+    // The next transaction has to wait, and so has a new producer.
+    let (code, _) = producer.send_only("other", "b");
+    assert_eq!(code, 3);
+    client.create("other");
+    let (code, _) = producer.send_only("other", "b");
+    assert_eq!(code, CONCURRENT_TRANSACTIONS);
+    let mut second = TxnProducer::connect(broker.address(), "job", Protocol::Second);
+    assert_eq!(second.init_as(-1, -1), CONCURRENT_TRANSACTIONS);
+    held.remove();
+    eventually("the marker is written", || {
+        end_offset(&mut client, "usage", READ_COMMITTED) == 2
+    });
+    assert_eq!(producer.send("other", "b").0, 0);
+    assert_eq!(producer.end(true), 0);
+}
+
+#[test]
+fn a_marker_that_gets_lost_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let mut producer = TxnProducer::new(broker.address(), "job", Protocol::Second);
+    let marker = Rule::new(ApiKey::WriteTxnMarkers, Action::DropRequest).times(2);
+    let lost = broker.faults().inject(marker);
+    assert_eq!(producer.send("usage", "a"), (0, 0));
+    assert_eq!(producer.end(true), 0);
+    eventually("the marker is written", || {
+        end_offset(&mut client, "usage", READ_COMMITTED) == 2
+    });
+    assert_eq!(lost.fired(), 2);
+}
+
+#[test]
+fn aborted_transactions_are_known_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |dir: &tempfile::TempDir| BrokerConfig {
+        segment_bytes: 1024,
+        ..BrokerConfig::new(dir.path())
+    };
+    let broker = Broker::start(config(&dir)).unwrap();
+    let mut client = Client::connect(broker.address());
+    client.create("usage");
+    let mut producers = [0, 1, 2].map(|number| {
+        TxnProducer::new(broker.address(), &format!("job {number}"), Protocol::Second)
+    });
+    let mut expected = Vec::new();
+    for round in 0..60_usize {
+        let committed = round % 3 != 1;
+        let producer = &mut producers[round % 2];
+        for part in 0..round % 4 + 1 {
+            let value = format!("{round}.{part}");
+            let (code, offset) = producer.send("usage", &value);
+            assert_eq!(code, 0);
+            if committed {
+                expected.push((offset, value));
+            }
+        }
+        assert_eq!(producer.end(committed), 0);
+    }
+    // One stays open, behind all that counts.
+    let (code, open_at) = producers[2].send("usage", "open");
+    assert_eq!(code, 0);
+    assert_eq!(read(&mut client, "usage", READ_COMMITTED), expected);
+    broker.crash();
+    let broker = Broker::start(config(&dir)).unwrap();
+    let mut client = Client::connect(broker.address());
+    assert_eq!(read(&mut client, "usage", READ_COMMITTED), expected);
+    assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), open_at);
+}
+
+// Time.
+
+/// A broker of that finalised version, with the topic `usage`, and a producer whose transactions may take
+/// 300 ms.
+fn with_short_transactions(
+    dir: &tempfile::TempDir,
+    protocol: Protocol,
+) -> (Broker, Client, TxnProducer) {
+    let config = BrokerConfig {
+        transaction_version: match protocol {
+            Protocol::First => 1,
+            Protocol::Second => 2,
+        },
+        ..BrokerConfig::new(dir.path())
+    };
+    let broker = Broker::start(config).unwrap();
+    let mut client = Client::connect(broker.address());
+    client.create("usage");
+    let mut producer = TxnProducer::connect(broker.address(), "job", protocol);
+    producer.timeout_ms = 300;
+    assert_eq!(producer.init(), 0);
+    (broker, client, producer)
+}
+
+#[test]
+fn a_transaction_out_of_time_is_aborted() {
+    for protocol in Protocol::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let (_broker, mut client, mut producer) = with_short_transactions(&dir, protocol);
+        let begun = Instant::now();
+        assert_eq!(producer.send("usage", "slow"), (0, 0));
+        eventually("the transaction is aborted", || {
+            end_offset(&mut client, "usage", READ_COMMITTED) == 2
+        });
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+        assert_eq!(values(&mut client, "usage", READ_COMMITTED), [""; 0]);
+        let (code, _) = producer.send_only("usage", "late");
+        assert_eq!(code, INVALID_PRODUCER_EPOCH, "{protocol:?}");
+        let (commit, abort) = match protocol {
+            Protocol::First => (PRODUCER_FENCED, PRODUCER_FENCED),
+            Protocol::Second => (INVALID_TXN_STATE, 0),
+        };
+        assert_eq!(producer.end(true), commit, "{protocol:?}");
+        assert_eq!(producer.end(false), abort, "{protocol:?}");
+        if protocol == Protocol::First {
+            assert_eq!(producer.init(), 0);
+        }
+        assert_eq!(producer.send("usage", "quick").0, 0);
+        assert_eq!(producer.end(true), 0);
+        assert_eq!(values(&mut client, "usage", READ_COMMITTED), ["quick"]);
+    }
+}
+
+#[test]
+fn time_runs_on_while_the_broker_is_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, _, mut producer) = with_short_transactions(&dir, Protocol::Second);
+    assert_eq!(producer.send("usage", "slow"), (0, 0));
+    broker.crash();
+    thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    let (_broker, mut client) = with_topic(&dir);
+    eventually("the transaction is aborted", || {
+        end_offset(&mut client, "usage", READ_COMMITTED) == 2
+    });
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
