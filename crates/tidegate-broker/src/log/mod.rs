@@ -32,7 +32,7 @@ use aborted::AbortedIndex;
 pub(crate) use aborted::AbortedTransaction;
 pub(crate) use files::FilePool;
 pub(crate) use header::parse_header;
-pub(crate) use producers::{Producers, Refused, Verdict};
+pub(crate) use producers::{DescribedProducer, Producers, Refused, Verdict};
 pub use recovery::Truncation;
 use recovery::{Damage, Scanner};
 pub(crate) use segment::Slice;

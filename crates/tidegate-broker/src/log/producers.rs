@@ -72,6 +72,20 @@ struct Remembered {
     base_offset: i64,
 }
 
+/// A producer as DescribeProducers tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DescribedProducer {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+    /// -1 if there is none.
+    pub(crate) last_sequence: i32,
+    pub(crate) last_timestamp: i64,
+    /// -1 if no transaction has ended yet.
+    pub(crate) coordinator_epoch: i32,
+    /// The first offset of the open transaction.
+    pub(crate) open: Option<i64>,
+}
+
 impl Entry {
     fn last(&self) -> Option<&Remembered> {
         self.batches.back()
@@ -103,6 +117,24 @@ impl Producers {
         let open = self.open.values();
         open.filter_map(|id| Some((*id, self.entries.get(id)?.epoch)))
             .collect()
+    }
+
+    /// All producers, in the order of their ids.
+    pub(crate) fn describe(&self) -> Vec<DescribedProducer> {
+        let mut described: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(producer_id, entry)| DescribedProducer {
+                producer_id: *producer_id,
+                epoch: entry.epoch,
+                last_sequence: entry.last().map_or(-1, |batch| batch.last_sequence),
+                last_timestamp: entry.last_timestamp,
+                coordinator_epoch: entry.coordinator_epoch,
+                open: entry.open,
+            })
+            .collect();
+        described.sort_unstable_by_key(|producer| producer.producer_id);
+        described
     }
 
     /// Judges a batch that wants to be appended. Changes nothing. `from_zero` says that a producer nobody
