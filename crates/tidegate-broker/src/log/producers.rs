@@ -70,6 +70,7 @@ struct Remembered {
     first_sequence: i32,
     last_sequence: i32,
     base_offset: i64,
+    last_offset: i64,
 }
 
 /// A producer as DescribeProducers tells of it.
@@ -188,6 +189,7 @@ impl Producers {
             first_sequence: header.base_sequence,
             last_sequence: last_sequence(header),
             base_offset: header.base_offset,
+            last_offset: header.last_offset(),
         };
         let entry = self.entry(header);
         if entry.batches.len() == REMEMBERED_BATCHES {
@@ -233,6 +235,21 @@ impl Producers {
         entry.last_offset = header.last_offset();
         entry.last_timestamp = header.max_timestamp;
         entry
+    }
+
+    /// The last offsets of the batches that compaction must leave, if only as empty ones, so that the same
+    /// is known of the producers after a restart: each one's last batch or, where a marker brought a new
+    /// epoch since, that marker. Those silent since before `silent_since` are left out.
+    pub(super) fn needed_offsets(&self, silent_since: i64) -> impl Iterator<Item = i64> {
+        let needed = self
+            .entries
+            .values()
+            .filter(move |entry| entry.open.is_some() || entry.last_timestamp >= silent_since);
+        needed.map(|entry| {
+            entry
+                .last()
+                .map_or(entry.last_offset, |last| last.last_offset)
+        })
     }
 
     fn forget_oldest(&mut self) {
