@@ -144,6 +144,8 @@ impl Broker {
             // A panic of the thread has been reported where it happened.
             drop(thread.join());
         }
+        // What still runs in the background must leave the files alone before the next broker has them.
+        self.shared.topics.close();
     }
 
     fn shut_down(&mut self) -> Result<(), Error> {
@@ -267,6 +269,8 @@ fn run(
                 }
             }));
         }
+        let tidied = Arc::clone(&shared);
+        drop(tokio::task::spawn_blocking(move || tidied.topics.compact()));
         let timed = Arc::clone(&shared);
         let timers = tokio::spawn(async move {
             tokio::join!(

@@ -47,4 +47,5 @@ pub(crate) const INVALID_RECORD: i16 = 87;
 pub(crate) const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 pub(crate) const PRODUCER_FENCED: i16 = 90;
 pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
+pub(crate) const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 pub(crate) const TRANSACTION_ABORTABLE: i16 = 120;

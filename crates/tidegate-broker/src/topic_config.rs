@@ -1,8 +1,9 @@
 //! The settings of topics: which exist, what they mean here, and their defaults.
 //!
 //! All of Kafka's usual topic settings are accepted, kept and described, so that tools work. Those that
-//! the broker acts on are in [`TopicSettings`]; the others (retention, compaction) have no effect: nothing
-//! is ever deleted from a topic but the whole topic.
+//! the broker acts on are in [`TopicSettings`]; the others (retention above all) have no effect: nothing is
+//! ever deleted from a topic but the whole topic and, where `cleanup.policy` says `compact`, what compaction
+//! takes out.
 
 use crate::config::BrokerConfig;
 use crate::journal::Configs;
@@ -53,7 +54,7 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = {
             "producer",
             &["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"],
         ),
-        config("delete.retention.ms", Long, "86400000", &[]),
+        config(DELETE_RETENTION_MS, Long, "86400000", &[]),
         config("file.delete.delay.ms", Long, "60000", &[]),
         config("flush.messages", Long, "9223372036854775807", &[]),
         config("flush.ms", Long, "9223372036854775807", &[]),
@@ -68,8 +69,8 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = {
             "CreateTime",
             &["CreateTime", "LogAppendTime"],
         ),
-        config("min.cleanable.dirty.ratio", Double, "0.5", &[]),
-        config("min.compaction.lag.ms", Long, "0", &[]),
+        config(MIN_CLEANABLE_DIRTY_RATIO, Double, "0.5", &[]),
+        config(MIN_COMPACTION_LAG_MS, Long, "0", &[]),
         config("min.insync.replicas", Int, "1", &[]),
         config("preallocate", Boolean, "false", &["true", "false"]),
         config("retention.bytes", Long, "-1", &[]),
@@ -77,7 +78,7 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = {
         config(SEGMENT_BYTES, Int, "1073741824", &[]),
         config("segment.index.bytes", Int, "10485760", &[]),
         config("segment.jitter.ms", Long, "0", &[]),
-        config("segment.ms", Long, "604800000", &[]),
+        config(SEGMENT_MS, Long, "604800000", &[]),
         config(
             "unclean.leader.election.enable",
             Boolean,
@@ -89,6 +90,10 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = {
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const SEGMENT_BYTES: &str = "segment.bytes";
+const SEGMENT_MS: &str = "segment.ms";
+const DELETE_RETENTION_MS: &str = "delete.retention.ms";
+const MIN_CLEANABLE_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
+const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 const TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
@@ -97,7 +102,7 @@ const TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
 const MIN_SEGMENT_BYTES: i64 = 1024;
 
 /// The settings that the broker acts on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TopicSettings {
     /// The largest batch, header included.
     pub(crate) max_message_bytes: usize,
@@ -108,8 +113,16 @@ pub(crate) struct TopicSettings {
     pub(crate) timestamp_after_max_ms: i64,
     /// How far a record's timestamp may lie before the broker's clock, in milliseconds.
     pub(crate) timestamp_before_max_ms: i64,
-    /// Whether records need a key, because the topic is to keep the last one of each.
+    /// The age at which a file is complete, in milliseconds.
+    pub(crate) segment_ms: i64,
+    /// Whether the topic keeps the last record of each key; all records need one then.
     pub(crate) compacted: bool,
+    /// How long compaction leaves tombstones, in milliseconds.
+    pub(crate) delete_retention_ms: i64,
+    /// The part of the log that must be new before it is compacted.
+    pub(crate) min_cleanable_dirty_ratio: f64,
+    /// How old records must be before compaction looks at them, in milliseconds.
+    pub(crate) min_compaction_lag_ms: i64,
 }
 
 impl TopicSettings {
@@ -120,7 +133,11 @@ impl TopicSettings {
             log_append_time: false,
             timestamp_after_max_ms: 3_600_000,
             timestamp_before_max_ms: i64::MAX,
+            segment_ms: 7 * 24 * 3600 * 1000,
             compacted: false,
+            delete_retention_ms: 24 * 3600 * 1000,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
         }
     }
 
@@ -140,6 +157,13 @@ impl TopicSettings {
                 .unwrap_or(defaults.timestamp_after_max_ms),
             timestamp_before_max_ms: number(configs, TIMESTAMP_BEFORE_MAX_MS)
                 .unwrap_or(defaults.timestamp_before_max_ms),
+            segment_ms: number(configs, SEGMENT_MS).unwrap_or(defaults.segment_ms),
+            delete_retention_ms: number(configs, DELETE_RETENTION_MS)
+                .unwrap_or(defaults.delete_retention_ms),
+            min_cleanable_dirty_ratio: number(configs, MIN_CLEANABLE_DIRTY_RATIO)
+                .unwrap_or(defaults.min_cleanable_dirty_ratio),
+            min_compaction_lag_ms: number(configs, MIN_COMPACTION_LAG_MS)
+                .unwrap_or(defaults.min_compaction_lag_ms),
             compacted: configs
                 .get("cleanup.policy")
                 .is_some_and(|value| value.split(',').any(|part| part.trim() == "compact")),

@@ -11,7 +11,10 @@ use uuid::Uuid;
 use crate::config::BrokerConfig;
 use crate::error::Error;
 use crate::journal::{Configs, Metadata};
-use crate::log::{AppendError, AppendRules, Appended, End, FilePool, PartitionLog, Truncation};
+use crate::log::{
+    AppendError, AppendRules, Appended, CompactionRules, End, FilePool, PartitionLog, Truncation,
+};
+use crate::shared::now_ms;
 use crate::sync::{lock, read, write};
 use crate::topic_config::TopicSettings;
 use tidegate_wire::BatchHeader;
@@ -44,7 +47,7 @@ impl Partition {
     /// Appends a checked batch and wakes the fetches that wait for it. `from_zero` says that a producer
     /// nobody remembers here has to begin at sequence 0.
     pub(crate) fn append(
-        &self,
+        self: &Arc<Self>,
         batch: &[u8],
         header: &BatchHeader,
         settings: &TopicSettings,
@@ -54,6 +57,8 @@ impl Partition {
         let rules = AppendRules {
             leader_epoch: self.leader_epoch,
             segment_bytes: settings.segment_bytes,
+            segment_ms: settings.segment_ms,
+            now_ms,
             append_time: settings.log_append_time.then_some(now_ms),
             from_zero,
         };
@@ -62,29 +67,68 @@ impl Partition {
             self.wake();
         }
         if let Some(path) = appended.completed.take() {
-            force_in_background(path);
+            self.tidy_in_background(path, *settings);
         }
         Ok(appended)
     }
 
     /// Appends the marker that ends a transaction and wakes the fetches that wait for it.
     pub(crate) fn append_marker(
-        &self,
+        self: &Arc<Self>,
         end: &End,
         settings: &TopicSettings,
     ) -> Result<(), AppendError> {
         let rules = AppendRules {
             leader_epoch: self.leader_epoch,
             segment_bytes: settings.segment_bytes,
+            segment_ms: settings.segment_ms,
+            now_ms: end.timestamp,
             append_time: None,
             from_zero: false,
         };
         let appended = self.log().append_marker(end, rules)?;
         self.wake();
         if let Some(path) = appended.completed {
-            force_in_background(path);
+            self.tidy_in_background(path, *settings);
         }
         Ok(())
+    }
+
+    /// Forces a complete file to the disk, and compacts the log if its topic wants that. Both may take long
+    /// and are waited for by nobody: what the file holds has been acknowledged already, by the rules in the
+    /// log's documentation.
+    fn tidy_in_background(self: &Arc<Self>, completed: PathBuf, settings: TopicSettings) {
+        let partition = Arc::clone(self);
+        let tidy = move || {
+            // If the disk refuses, the appends that follow will say so.
+            drop(std::fs::File::open(completed).and_then(|file| file.sync_data()));
+            partition.compact_if_due(&settings);
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(tidy)),
+            // While the broker starts, nobody waits either.
+            Err(_) => tidy(),
+        }
+    }
+
+    /// Compacts the log if its topic wants that and there is enough to do. What fails is tried again when the
+    /// next file is complete; the log stays as it was.
+    pub(crate) fn compact_if_due(&self, settings: &TopicSettings) {
+        if !settings.compacted {
+            return;
+        }
+        let rules = CompactionRules {
+            min_dirty_ratio: settings.min_cleanable_dirty_ratio,
+            min_lag_ms: settings.min_compaction_lag_ms,
+            delete_retention_ms: settings.delete_retention_ms,
+            segment_bytes: settings.segment_bytes,
+            now_ms: now_ms(),
+        };
+        let plan = self.log().plan_compaction(rules);
+        if let Some(plan) = plan {
+            let compacted = plan.run();
+            drop(self.log().install(compacted));
+        }
     }
 
     fn wake(&self) {
@@ -100,17 +144,6 @@ impl Partition {
         let mut waiting = lock(&self.waiting);
         waiting.retain(|other| other.strong_count() > 0);
         waiting.push(Arc::downgrade(notify));
-    }
-}
-
-/// Forces a complete file to the disk. It may take long and is waited for by nobody: what the file holds has
-/// been acknowledged already, by the rules in the log's documentation.
-fn force_in_background(path: PathBuf) {
-    let force = move || std::fs::File::open(path).and_then(|file| file.sync_data());
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(force)),
-        // While the broker starts, nobody waits either.
-        Err(_) => drop(force()),
     }
 }
 
@@ -264,6 +297,9 @@ impl Topics {
             maps.by_name.remove(&topic.name);
             maps.by_id.remove(&topic.id);
         }
+        for partition in topic.partitions() {
+            partition.log().close();
+        }
         let dir = topic_dir(&self.dir, &topic.name, topic.id);
         self.files.forget(&dir);
         std::fs::remove_dir_all(dir)
@@ -304,6 +340,20 @@ impl Topics {
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    /// Compacts what was due when the broker ended.
+    pub(crate) fn compact(&self) {
+        for topic in self.all() {
+            for partition in topic.partitions() {
+                partition.compact_if_due(&topic.settings());
+            }
+        }
+    }
+
+    /// Lets go of all files: nothing is done to them in the background any more.
+    pub(crate) fn close(&self) {
+        self.each_partition(|partition| partition.log().close());
     }
 
     /// Forces all logs to the disk.

@@ -12,9 +12,14 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, DescribeProducersRequest, DescribeTransactionsRequest,
+    ListTransactionsRequest,
+};
 use support::transactional::{
-    Protocol, READ_COMMITTED, READ_UNCOMMITTED, TxnProducer, end_offset, read, values,
+    Protocol, READ_COMMITTED, READ_UNCOMMITTED, TxnProducer, end_offset, read, transactional_id,
+    values,
 };
 use support::{Client, batch, fetch};
 use tidegate_broker::{Action, ApiKey, Broker, BrokerConfig, Rule};
@@ -299,6 +304,75 @@ fn the_finalised_version_is_as_configured() {
         ..BrokerConfig::new(dir.path())
     };
     assert!(Broker::start(config).is_err());
+}
+
+// For administrators.
+
+#[test]
+fn transactions_and_producers_are_described() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let mut open = TxnProducer::new(broker.address(), "open", Protocol::Second);
+    let mut done = TxnProducer::new(broker.address(), "done", Protocol::Second);
+    assert_eq!(done.send("usage", "a"), (0, 0));
+    assert_eq!(done.end(true), 0);
+    assert_eq!(open.send("usage", "b"), (0, 2));
+
+    let ids = ["open", "done", "unknown", ""].map(transactional_id);
+    let request = DescribeTransactionsRequest::default().with_transactional_ids(ids.to_vec());
+    let response = client.call(0, &request);
+    let found: Vec<(i16, &str, i64, i16)> = response
+        .transaction_states
+        .iter()
+        .map(|state| {
+            let (producer, epoch) = (state.producer_id.0, state.producer_epoch);
+            (state.error_code, &*state.transaction_state, producer, epoch)
+        })
+        .collect();
+    assert_eq!(found[0], (0, "Ongoing", open.producer_id, 0));
+    assert_eq!(found[1], (0, "CompleteCommit", done.producer_id, 1));
+    assert_eq!((found[2].0, found[3].0), (105, 42));
+    let described = &response.transaction_states[0];
+    assert_eq!(described.topics[0].partitions, [0]);
+    assert_eq!(described.transaction_timeout_ms, 60_000);
+    assert!(described.transaction_start_time_ms > 0);
+
+    let list = |client: &mut Client, states: &[&'static str], duration: i64| {
+        let states = states.iter().map(|state| (*state).into()).collect();
+        let request = ListTransactionsRequest::default()
+            .with_state_filters(states)
+            .with_duration_filter(duration);
+        let response = client.call(1, &request);
+        let found = response.transaction_states.iter();
+        let found: Vec<String> = found
+            .map(|state| state.transactional_id.to_string())
+            .collect();
+        (found, response.unknown_state_filters.len())
+    };
+    let ids = |ids: &[&str]| -> Vec<String> { ids.iter().map(|&id| id.to_owned()).collect() };
+    assert_eq!(list(&mut client, &[], -1), (ids(&["done", "open"]), 0));
+    let ongoing = list(&mut client, &["Ongoing", "Asleep"], -1);
+    assert_eq!(ongoing, (ids(&["open"]), 1));
+    assert_eq!(list(&mut client, &[], 3_600_000), (ids(&[]), 0));
+
+    let topic = TopicRequest::default()
+        .with_name(support::name("usage"))
+        .with_partition_indexes(vec![0, 1]);
+    let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+    let response = client.call(0, &request);
+    let partitions = &response.topics[0].partitions;
+    assert_eq!(partitions[1].error_code, 3);
+    let found: Vec<(i64, i32, i32, i64)> = partitions[0]
+        .active_producers
+        .iter()
+        .map(|producer| {
+            let (id, epoch) = (producer.producer_id.0, producer.producer_epoch);
+            let open = producer.current_txn_start_offset;
+            (id, epoch, producer.last_sequence, open)
+        })
+        .collect();
+    let expected = [(open.producer_id, 0, 0, 2), (done.producer_id, 1, -1, -1)];
+    assert_eq!(found, expected);
 }
 
 // Over crashes.

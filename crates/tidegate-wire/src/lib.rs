@@ -45,7 +45,7 @@ mod varint;
 pub use batch::{
     Batch, BatchBody, BatchBuilder, BatchHeader, Batches, HEADER_LEN, Headers, MAX_BODY_LEN,
     Marker, ProducerStamp, Record, RecordHeader, Records, assign_offsets, encode_header,
-    encode_marker,
+    encode_marker, retain_records,
 };
 pub use compression::{Compression, Compressor, decompress};
 pub use error::{Error, Kind};

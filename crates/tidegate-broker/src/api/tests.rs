@@ -145,6 +145,9 @@ async fn every_advertised_version_is_understood_and_answered() {
         IncrementalAlterConfigsRequest,
         OffsetDeleteRequest,
         DescribeClusterRequest,
+        DescribeProducersRequest,
+        DescribeTransactionsRequest,
+        ListTransactionsRequest,
     );
 }
 

@@ -26,6 +26,12 @@ impl AbortedIndex {
         self.entries.push(transaction);
     }
 
+    /// Forgets those that ended below `offset`, because compaction took their records out.
+    pub(super) fn forget_below(&mut self, offset: i64) {
+        self.entries
+            .retain(|transaction| transaction.last_offset >= offset);
+    }
+
     /// Those with something in `from..to`.
     pub(crate) fn between(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
         let first = self

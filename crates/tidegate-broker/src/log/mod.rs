@@ -9,10 +9,13 @@
 //! and at a clean stop. A power failure may therefore cost the end of the last file, as with Kafka's
 //! defaults (which rely on replicas there; this broker has none).
 //!
-//! Nothing is kept beside the batches: index, producer state, open and aborted transactions, leader epochs
+//! A compacted topic's complete files are written anew in the background ([`compaction`]).
+//!
+//! Nothing else is kept beside the batches: index, producer state, open and aborted transactions, leader epochs
 //! and offsets are found again by reading the files at the start.
 
 mod aborted;
+mod compaction;
 mod files;
 mod header;
 mod producers;
@@ -25,14 +28,18 @@ use std::fs;
 use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::UNIX_EPOCH;
 
 use tidegate_wire::{Batch, BatchHeader, Batches, HEADER_LEN, Marker, encode_marker};
 
 use aborted::AbortedIndex;
 pub(crate) use aborted::AbortedTransaction;
+pub(crate) use compaction::CompactionRules;
+use compaction::{UNFINISHED, read_cleaned_below};
 pub(crate) use files::FilePool;
 pub(crate) use header::parse_header;
-pub(crate) use producers::{Producers, Refused, Verdict};
+pub(crate) use producers::{DescribedProducer, Producers, Refused, Verdict};
 pub use recovery::Truncation;
 use recovery::{Damage, Scanner};
 pub(crate) use segment::Slice;
@@ -61,6 +68,12 @@ pub(crate) struct PartitionLog {
     broken: bool,
     /// Whether there is something in the last file that has not been forced to the disk.
     dirty: bool,
+    /// Below this offset compaction has been at work, and there may be gaps.
+    cleaned_below: i64,
+    /// Whether a compaction is under way.
+    compacting: bool,
+    /// Set when the files are about to belong to somebody else: a compaction must not touch them any more.
+    closed: Arc<AtomicBool>,
 }
 
 /// What an append came to.
@@ -87,6 +100,9 @@ pub(crate) enum AppendError {
 pub(crate) struct AppendRules {
     pub(crate) leader_epoch: i32,
     pub(crate) segment_bytes: u64,
+    /// The age at which a file is complete.
+    pub(crate) segment_ms: i64,
+    pub(crate) now_ms: i64,
     /// The time to write over the records' timestamps, where the topic asks for it.
     pub(crate) append_time: Option<i64>,
     /// Whether a producer nobody remembers here has to begin at sequence 0.
@@ -135,6 +151,9 @@ impl PartitionLog {
             truncation: None,
             broken: false,
             dirty: false,
+            cleaned_below: read_cleaned_below(dir)?,
+            compacting: false,
+            closed: Arc::new(AtomicBool::new(false)),
         };
         let base_offsets = list_segments(dir)?;
         if let Some(first) = base_offsets.first() {
@@ -148,8 +167,16 @@ impl PartitionLog {
     }
 
     fn recover_segment(&mut self, base_offset: i64, is_last: bool) -> Result<(), Error> {
-        let mut segment = Segment::new(&self.dir, base_offset);
-        let path = segment.path.clone();
+        let path = self.dir.join(file_name(base_offset));
+        let was_cleaned = base_offset <= self.cleaned_below;
+        if was_cleaned && base_offset < self.next_offset {
+            // Compaction has put its records into the file before it, and had no time to remove it.
+            return fs::remove_file(&path).map_err(|error| Error::file("remove", &path, error));
+        }
+        if was_cleaned {
+            self.next_offset = base_offset;
+        }
+        let mut segment = Segment::new(&self.dir, base_offset, created_ms(&path));
         if base_offset != self.next_offset {
             let what = format!(
                 "it begins at offset {base_offset}, not at {}",
@@ -162,7 +189,7 @@ impl PartitionLog {
             .open(&path)
             .map_err(|error| Error::file("open", &path, error))?;
         let mut scanner = Scanner::new(&file, &path)?;
-        let (next_offset, damage) = scanner.run(base_offset, |batch| {
+        let (next_offset, damage) = scanner.run(base_offset, self.cleaned_below, |batch| {
             segment.note(batch.header());
             self.take_note(batch);
         })?;
@@ -261,7 +288,7 @@ impl PartitionLog {
             let error = io::Error::from(io::ErrorKind::InvalidInput);
             return Err(AppendError::Io(error));
         };
-        let completed = self.roll_if_due(batch.len(), rules.segment_bytes);
+        let completed = self.roll_if_due(batch.len(), rules);
         self.write(&bytes, &batch[HEADER_LEN..])
             .map_err(AppendError::Io)?;
         if let Some(segment) = self.segments.last_mut() {
@@ -315,18 +342,19 @@ impl PartitionLog {
         }
     }
 
-    /// Begins a new file where the last one is full; returns the one that is complete.
-    fn roll_if_due(&mut self, batch_len: usize, segment_bytes: u64) -> Option<PathBuf> {
-        let full = self
-            .segments
-            .last()
-            .map(|segment| segment.len > 0 && segment.len + batch_len as u64 > segment_bytes);
-        if full == Some(false) {
+    /// Begins a new file where the last one is full or old; returns the one that is complete.
+    fn roll_if_due(&mut self, batch_len: usize, rules: AppendRules) -> Option<PathBuf> {
+        let is_complete = self.segments.last().map(|segment| {
+            let is_full = segment.len + batch_len as u64 > rules.segment_bytes;
+            let is_old = rules.now_ms.saturating_sub(segment.created_ms) > rules.segment_ms;
+            segment.len > 0 && (is_full || is_old)
+        });
+        if is_complete == Some(false) {
             return None;
         }
         let completed = self.segments.last().map(|segment| segment.path.clone());
-        self.segments
-            .push(Segment::new(&self.dir, self.next_offset));
+        let next = Segment::new(&self.dir, self.next_offset, rules.now_ms);
+        self.segments.push(next);
         completed
     }
 
@@ -356,7 +384,9 @@ impl PartitionLog {
         let first = self
             .segments
             .partition_point(|segment| segment.next_offset <= offset);
-        let Some(segment) = self.segments.get(first) else {
+        // Compaction may have left nothing of a file.
+        let mut following = self.segments[first..].iter();
+        let Some(segment) = following.find(|segment| segment.len > 0) else {
             return Ok(None);
         };
         self.slice_of(segment, segment.position_before(offset))
@@ -445,6 +475,11 @@ impl PartitionLog {
         Some((found, end))
     }
 
+    /// Lets go of the files: a compaction under way comes to nothing. Reading and appending go on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
     /// Forces the last file to the disk; the others have been forced when they were completed.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if let Some(segment) = self.segments.last().filter(|_| self.dirty) {
@@ -479,12 +514,26 @@ fn note_epoch(epochs: &mut Vec<(i32, i64)>, epoch: i32, offset: i64) {
     }
 }
 
-/// The base offsets of the log files in `dir`, in order.
+/// When the file was made, in milliseconds since 1970, or the nearest thing to it the system knows.
+fn created_ms(path: &Path) -> i64 {
+    let metadata = fs::metadata(path).ok();
+    let created = metadata.and_then(|metadata| metadata.created().or(metadata.modified()).ok());
+    let since = created.and_then(|created| created.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+/// The base offsets of the log files in `dir`, in order. What a compaction left unfinished is removed.
 fn list_segments(dir: &Path) -> Result<Vec<i64>, Error> {
     let read = |error| Error::file("list", dir, error);
     let mut base_offsets = Vec::new();
     for entry in fs::read_dir(dir).map_err(read)? {
         let name = entry.map_err(read)?.file_name();
+        if name.to_str().is_some_and(|name| name.ends_with(UNFINISHED)) {
+            let path = dir.join(&name);
+            fs::remove_file(&path).map_err(|error| Error::file("remove", &path, error))?;
+        }
         if let Some(base_offset) = name.to_str().and_then(parse_file_name) {
             debug_assert_eq!(Some(file_name(base_offset).as_str()), name.to_str());
             base_offsets.push(base_offset);

@@ -70,6 +70,21 @@ struct Remembered {
     first_sequence: i32,
     last_sequence: i32,
     base_offset: i64,
+    last_offset: i64,
+}
+
+/// A producer as DescribeProducers tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DescribedProducer {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+    /// -1 if there is none.
+    pub(crate) last_sequence: i32,
+    pub(crate) last_timestamp: i64,
+    /// -1 if no transaction has ended yet.
+    pub(crate) coordinator_epoch: i32,
+    /// The first offset of the open transaction.
+    pub(crate) open: Option<i64>,
 }
 
 impl Entry {
@@ -103,6 +118,24 @@ impl Producers {
         let open = self.open.values();
         open.filter_map(|id| Some((*id, self.entries.get(id)?.epoch)))
             .collect()
+    }
+
+    /// All producers, in the order of their ids.
+    pub(crate) fn describe(&self) -> Vec<DescribedProducer> {
+        let mut described: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(producer_id, entry)| DescribedProducer {
+                producer_id: *producer_id,
+                epoch: entry.epoch,
+                last_sequence: entry.last().map_or(-1, |batch| batch.last_sequence),
+                last_timestamp: entry.last_timestamp,
+                coordinator_epoch: entry.coordinator_epoch,
+                open: entry.open,
+            })
+            .collect();
+        described.sort_unstable_by_key(|producer| producer.producer_id);
+        described
     }
 
     /// Judges a batch that wants to be appended. Changes nothing. `from_zero` says that a producer nobody
@@ -156,6 +189,7 @@ impl Producers {
             first_sequence: header.base_sequence,
             last_sequence: last_sequence(header),
             base_offset: header.base_offset,
+            last_offset: header.last_offset(),
         };
         let entry = self.entry(header);
         if entry.batches.len() == REMEMBERED_BATCHES {
@@ -201,6 +235,21 @@ impl Producers {
         entry.last_offset = header.last_offset();
         entry.last_timestamp = header.max_timestamp;
         entry
+    }
+
+    /// The last offsets of the batches that compaction must leave, if only as empty ones, so that the same
+    /// is known of the producers after a restart: each one's last batch or, where a marker brought a new
+    /// epoch since, that marker. Those silent since before `silent_since` are left out.
+    pub(super) fn needed_offsets(&self, silent_since: i64) -> impl Iterator<Item = i64> {
+        let needed = self
+            .entries
+            .values()
+            .filter(move |entry| entry.open.is_some() || entry.last_timestamp >= silent_since);
+        needed.map(|entry| {
+            entry
+                .last()
+                .map_or(entry.last_offset, |last| last.last_offset)
+        })
     }
 
     fn forget_oldest(&mut self) {

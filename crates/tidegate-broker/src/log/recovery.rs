@@ -69,17 +69,21 @@ impl<'a> Scanner<'a> {
         self.len
     }
 
-    /// Gives every whole batch to `visit`, the first expected at `next_offset`. Returns the offset after the
+    /// Gives every whole batch to `visit`, the first expected at `next_offset`. Below `gaps_below` compaction
+    /// may have left gaps. Returns the offset after the
     /// last one, and the damage that ended the reading, if any.
     pub(super) fn run(
         &mut self,
         mut next_offset: i64,
+        gaps_below: i64,
         mut visit: impl FnMut(&Batch<'_>),
     ) -> Result<(i64, Option<Damage>), Error> {
         while self.position < self.len {
             match self.batch_at(self.position, next_offset)? {
-                // The checksum does not cover the offset, and nothing is ever taken out of a log here.
-                Ok(header) if header.base_offset != next_offset => {
+                // The checksum does not cover the offset, and nothing but compaction takes anything out.
+                Ok(header)
+                    if header.base_offset != next_offset && header.base_offset >= gaps_below =>
+                {
                     let position = self.position;
                     let what = out_of_place(&header, next_offset);
                     return Ok((next_offset, Some(Damage { position, what })));

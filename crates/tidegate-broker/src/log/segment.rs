@@ -27,6 +27,8 @@ pub(super) struct Segment {
     pub(super) next_offset: i64,
     /// Bytes of whole batches in it.
     pub(super) len: u64,
+    /// When the file was made, in milliseconds since 1970.
+    pub(super) created_ms: i64,
     /// The largest timestamp in it, and the offset of the batch that holds it.
     pub(super) max_timestamp: i64,
     pub(super) max_timestamp_batch: i64,
@@ -42,12 +44,13 @@ struct IndexEntry {
 }
 
 impl Segment {
-    pub(super) fn new(dir: &Path, base_offset: i64) -> Self {
+    pub(super) fn new(dir: &Path, base_offset: i64, created_ms: i64) -> Self {
         Self {
             base_offset,
             next_offset: base_offset,
             path: dir.join(file_name(base_offset)),
             len: 0,
+            created_ms,
             max_timestamp: -1,
             max_timestamp_batch: base_offset,
             index: Vec::new(),
@@ -108,7 +111,7 @@ pub(super) fn parse_file_name(name: &str) -> Option<i64> {
 }
 
 /// A stretch of one file to be read after the log's lock has been released. What it covers never changes
-/// any more, for the log only grows.
+/// any more: a file only grows, and compaction puts another one in its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Slice {
     pub(super) file: Arc<File>,

@@ -14,6 +14,8 @@ use tidegate_wire::ProducerStamp;
 const RULES: AppendRules = AppendRules {
     leader_epoch: 0,
     segment_bytes: 1 << 30,
+    segment_ms: i64::MAX,
+    now_ms: 0,
     append_time: None,
     from_zero: false,
 };

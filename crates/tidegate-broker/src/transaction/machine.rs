@@ -52,6 +52,18 @@ pub(crate) enum State {
 }
 
 impl State {
+    /// The name Kafka's admin APIs have for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::Ongoing => "Ongoing",
+            Self::PrepareCommit => "PrepareCommit",
+            Self::PrepareAbort => "PrepareAbort",
+            Self::CompleteCommit => "CompleteCommit",
+            Self::CompleteAbort => "CompleteAbort",
+        }
+    }
+
     /// The marker being written.
     pub(crate) fn marker(self) -> Option<Marker> {
         match self {

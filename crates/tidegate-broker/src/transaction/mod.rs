@@ -80,6 +80,9 @@ pub(crate) struct Writing<'a> {
     pub(crate) protocol: Protocol,
 }
 
+/// A transactional id as ListTransactions tells of it.
+pub(crate) type Described = (String, Transaction);
+
 impl Transactions {
     /// The transactional ids that the journal knows.
     pub(crate) fn open(config: &BrokerConfig, metadata: &Metadata) -> Self {
@@ -335,6 +338,23 @@ impl Transactions {
         }
         let slot = self.slot(id).ok_or(codes::INVALID_PRODUCER_ID_MAPPING)?;
         call(&slot, &mut lock(&slot.held))
+    }
+
+    /// One transactional id, if it is known.
+    pub(crate) fn describe(&self, id: &str) -> Option<Transaction> {
+        let slot = self.slot(id)?;
+        let held = lock(&slot.held);
+        // Between its making and its first epoch an id is nobody's yet.
+        (held.transaction.epoch != NO_EPOCH).then(|| held.transaction.clone())
+    }
+
+    /// All transactional ids.
+    pub(crate) fn list(&self) -> Vec<Described> {
+        let slots = self.all();
+        let described = slots
+            .iter()
+            .filter_map(|slot| Some((slot.id.clone(), self.describe(&slot.id)?)));
+        described.collect()
     }
 
     /// Aborts transactions whose time is up, for as long as it is polled.

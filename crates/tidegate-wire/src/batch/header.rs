@@ -119,6 +119,27 @@ fn encode_with(body: &BatchBody, stamp: ProducerStamp, attributes: i16) -> [u8; 
     header
 }
 
+/// The header of `batch` for other records: what of it follows from `body` is replaced, the rest stays.
+pub(super) fn patch_header(batch: &[u8], body: &BatchBody) -> Result<[u8; HEADER_LEN], Error> {
+    const WHAT: &str = "a record batch header";
+    let mut header = *batch
+        .first_chunk::<HEADER_LEN>()
+        .ok_or_else(|| Error::truncated(WHAT))?;
+    let attributes = BatchHeader::parse(&header)?.attributes & !COMPRESSION_BITS;
+    let attributes = attributes | body.compression.attribute_bits();
+    let too_long = |_| Error::corrupt("more records than a batch can hold");
+    let length = i32::try_from(body.records.len() + LENGTH_AFTER_PREFIX).map_err(too_long)?;
+    let record_count = i32::try_from(body.record_count).map_err(too_long)?;
+    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    put(8, &length.to_be_bytes());
+    put(CHECKED_AT, &attributes.to_be_bytes());
+    put(35, &body.max_timestamp.to_be_bytes());
+    put(57, &record_count.to_be_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[CHECKED_AT..]), &body.records);
+    header[CRC_AT..CHECKED_AT].copy_from_slice(&crc.to_be_bytes());
+    Ok(header)
+}
+
 /// Writes the offset of a batch's first record and the leader epoch into its bytes, as a broker does when
 /// it appends the batch to its log. The checksum does not cover them and stays right.
 ///

@@ -6,8 +6,10 @@ mod builder;
 mod control;
 mod header;
 mod reader;
+mod retain;
 
 pub use builder::{BatchBody, BatchBuilder, MAX_BODY_LEN, RecordHeader};
 pub use control::encode_marker;
 pub use header::{BatchHeader, HEADER_LEN, ProducerStamp, assign_offsets, encode_header};
 pub use reader::{Batch, Batches, Headers, Marker, Record, Records};
+pub use retain::retain_records;

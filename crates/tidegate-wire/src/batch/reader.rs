@@ -224,6 +224,11 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    /// The bytes of the records that have not been read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.cursor.rest()
+    }
+
     #[inline]
     fn parse(&mut self) -> Result<Record<'a>, Error> {
         let len = self.cursor.count("a record's length")?;
