@@ -1,17 +1,23 @@
-//! Transactions against real Kafka: what is committed is there once, what is not is not, and of two producers with one id the later one wins.
+//! Transactions: what is committed is there once, what is not is not, and of two producers with one id the later one wins.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, Topic, Transactional};
 use tidegate_kafka::{Client, Error, ErrorKind, Isolation, OffsetSpec, read_committed};
-use tidegate_testkit::unique_name;
+use tidegate_testkit::{Cluster, services, unique_name};
 
 use crate::common::{SOON, create, patient, small_batches};
 
-/// Runs `test` against the real Kafka that is asked for, if one is.
-fn with_kafka(test: impl FnOnce(&Client)) {
-    if let Some(bootstrap) = tidegate_testkit::services::kafka() {
+/// Runs `test` on an embedded broker of each transaction version, and on the real Kafka that is asked for, if one is.
+fn with_kafka(test: impl Fn(&Client)) {
+    for version in [2, 1, 0] {
+        eprintln!("on the embedded broker, transaction.version {version}");
+        let cluster = Cluster::embedded_with(|config| config.transaction_version = version);
+        test(&patient(cluster.bootstrap()));
+    }
+    if let Some(bootstrap) = services::kafka() {
+        eprintln!("on real Kafka at {bootstrap}");
         test(&patient(&bootstrap));
     }
 }
@@ -221,7 +227,7 @@ fn a_transaction_that_takes_too_long_is_rolled_back() {
         writer.producer.begin().unwrap();
         writer.append(0..10).unwrap();
         writer.producer.flush(&mut Vec::new()).unwrap();
-        // Coordinators look for such transactions every 10 s by default; they leave a marker.
+        // Kafka's coordinators look for such transactions every 10 s by default; they leave a marker.
         let started = Instant::now();
         let end = || {
             let latest = OffsetSpec::Latest;
