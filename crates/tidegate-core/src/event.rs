@@ -95,6 +95,11 @@ pub enum Event<'a> {
         /// Records that are open.
         outstanding: u64,
     },
+    /// Everything up to there is in the topic for good, and so is the position.
+    Committed {
+        /// Rows before that position.
+        rows: u64,
+    },
     /// The sink was rolled back; the load goes on from a stored position.
     Replaying {
         /// Rows before that position.

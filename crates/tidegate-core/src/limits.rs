@@ -38,6 +38,15 @@ pub const RECORDS_PER_POLL: u64 = 512;
 /// Records between two looks at the clock, for progress and for the group's commits.
 pub const RECORDS_PER_CLOCK: u64 = 4_096;
 
+/// Time between two commits of a load into a transactional sink by default: readers see rows soon, and the pauses weigh little.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Bytes of input between two commits by default: what a load that was killed reads again at most.
+pub const COMMIT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Bytes of input between two looks at whether a commit is due.
+pub const COMMIT_LOOK_BYTES: u64 = 1024 * 1024;
+
 /// How often in a row a load that makes no progress replays after a rollback, before that is an error.
 pub const MAX_REPLAYS: u32 = 10;
 

@@ -8,6 +8,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::position::LoadPosition;
+
 /// An error of whatever stands behind these traits; callers downcast it to the client's own type.
 pub type SinkError = Box<dyn StdError + Send + Sync>;
 
@@ -138,6 +140,29 @@ pub trait Produce {
     /// When reading the topic fails.
     fn locate(&mut self, unknown: &UnknownOffset) -> Result<Option<i64>, SinkError> {
         let _: &UnknownOffset = unknown;
+        Ok(None)
+    }
+
+    /// Whether records are in the topic only once they were [committed](Self::commit).
+    fn is_transactional(&self) -> bool {
+        false
+    }
+
+    /// Makes all that was appended since the last commit visible, and with it the position behind it, or nothing of both. All of it has been
+    /// delivered. `is_complete` says that the input ended there. Only asked of a transactional sink.
+    ///
+    /// # Errors
+    /// [`RolledBack`] when nothing of it is in the topic; after any other error nobody knows, until the job is opened again.
+    fn commit(&mut self, position: &LoadPosition, is_complete: bool) -> Result<(), SinkError> {
+        let _: (&LoadPosition, bool) = (position, is_complete);
+        Ok(())
+    }
+
+    /// The position of the last commit that took place, after a rollback; `None` if there was none, and the load begins again where it began.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {
         Ok(None)
     }
 

@@ -11,12 +11,13 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::balance::HoldOptions;
 use crate::clock::Clock;
 use crate::digest::{PrefixDigest, PrefixHasher};
 use crate::event::Event;
-use crate::limits::{MAX_REPLAYS, READ_BUFFER};
+use crate::limits::{COMMIT_BYTES, COMMIT_INTERVAL, MAX_REPLAYS, READ_BUFFER};
 use crate::partition::Partitioner;
 use crate::position::{LoadPosition, PartitionPosition};
 use crate::produce::{Committed, Produce, RolledBack, SinkError};
@@ -60,8 +61,28 @@ pub struct PublishOptions<'a> {
     pub partitioner: Partitioner,
     /// What to do with bad rows.
     pub rejects: &'a RejectsOptions,
+    /// When to commit, where the sink is transactional.
+    pub commits: CommitCadence,
     /// Set by whoever wants the load to stop early, and in order.
     pub interrupt: &'a AtomicBool,
+}
+
+/// When a load commits: as soon as either bound is reached, at the end of a record. Time and bytes count from the last commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitCadence {
+    /// Time between two commits.
+    pub interval: Duration,
+    /// Bytes of the input between two commits.
+    pub bytes: u64,
+}
+
+impl Default for CommitCadence {
+    fn default() -> Self {
+        Self {
+            interval: COMMIT_INTERVAL,
+            bytes: COMMIT_BYTES,
+        }
+    }
 }
 
 /// A group that the load must not run ahead of.
@@ -102,7 +123,8 @@ pub struct Outcome {
     pub rejects_length: u64,
     /// Producer ids of the records.
     pub producer_ids: Vec<i64>,
-    /// Where a later load goes on; `None` after a failure, which may have left records of unknown fate.
+    /// Where a later load goes on: of a transactional sink what was committed last; else `None` after a failure, which may have left records of
+    /// unknown fate.
     pub position: Option<LoadPosition>,
     /// When it began, in milliseconds since the Unix epoch.
     pub started_at: i64,
@@ -128,23 +150,40 @@ pub fn publish<S: Source, P: Produce>(
     events: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
     let (started, started_at) = (clock.monotonic(), clock.unix_millis());
+    let mut start = position.clone();
     let mut replays = 0;
     loop {
-        let (mut stream, hashed) = open(source, position, options)?;
-        let mut attempt =
-            Attempt::new(position, options, hold.as_mut(), &mut *sink, clock, events)?;
+        let (mut stream, hashed) = open(source, &start, options)?;
+        let prefix = Rc::clone(&hashed);
+        let mut attempt = Attempt::new(
+            &start,
+            options,
+            prefix,
+            hold.as_mut(),
+            &mut *sink,
+            clock,
+            events,
+        )?;
         let mut end = attempt.run(&mut stream);
-        if let Some(reason) = rolled_back(&end).filter(|_| replays < MAX_REPLAYS) {
-            // Nothing behind the position is in the topic. It is the one the attempt began at, for attempts store none on their way.
-            replays += 1;
-            events(Event::Replaying {
-                after_row: position.input.row,
-                reason: &reason,
-            });
-            continue;
+        if let Some(reason) = rolled_back(&end) {
+            let committed = attempt.committed_position();
+            match committed.map(|committed| committed.unwrap_or_else(|| position.clone())) {
+                Ok(committed) if committed.input.row > start.input.row || replays < MAX_REPLAYS => {
+                    let has_progress = committed.input.row > start.input.row;
+                    replays = if has_progress { 0 } else { replays + 1 };
+                    events(Event::Replaying {
+                        after_row: committed.input.row,
+                        reason: &reason,
+                    });
+                    start = committed;
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => end.error = Some(error),
+            }
         }
-        let position = attempt.position(&stream, hashed.borrow().digest(), &end);
-        let counts = attempt.counts();
+        let position = attempt.position(&stream, &end);
+        let counts = attempt.counts(&stream);
         return Ok(Outcome {
             status: end.status(),
             error: end.error.take(),
@@ -152,7 +191,7 @@ pub fn publish<S: Source, P: Produce>(
             records: counts.records,
             partitions: counts.partitions.iter().map(receipt).collect(),
             source: hashed.borrow().digest(),
-            blank_lines: counts.blank_lines + stream.blank_lines(),
+            blank_lines: counts.blank_lines,
             rejects_length: counts.rejects.length,
             producer_ids: sink.producer_ids(),
             position,

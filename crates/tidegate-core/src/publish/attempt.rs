@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use crate::balance::Hold;
 use crate::clock::Clock;
-use crate::digest::{KeyTerm, PrefixDigest, RecordHasher};
+use crate::digest::{KeyTerm, RecordHasher};
 use crate::event::Event;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::partition::Partitioner;
 use crate::position::{LoadPosition, PartitionPosition, RejectsPosition};
 use crate::produce::{OutRecord, Produce, Settled, UnknownOffset};
-use crate::publish::{HoldOn, PublishOptions, sink_failed};
+use crate::publish::{CommitCadence, HoldOn, PublishOptions, SharedHasher, sink_failed};
 use crate::read::{BadRow, BadRowKind, Position};
 use crate::receipt::{RecordCounts, RowCounts, Status};
 use crate::records::{EncodedRecord, RecordStream, Step};
@@ -49,6 +49,19 @@ pub(super) struct Attempt<'a, 'h, P> {
     pub(super) started: Duration,
     pub(super) reported: Duration,
     pub(super) skew_judged: bool,
+    /// The digest of what was read.
+    prefix: SharedHasher,
+    /// Of a transactional sink: what was committed last. Everything behind it may still be undone.
+    commits: Option<Commits>,
+}
+
+/// How far the commits of an attempt are.
+struct Commits {
+    last: LoadPosition,
+    at: Duration,
+    cadence: CommitCadence,
+    /// The place in the input at which the clock is looked at next.
+    look_at: u64,
 }
 
 /// How an attempt ended.
@@ -74,7 +87,6 @@ pub(super) struct Counts {
     pub(super) records: RecordCounts,
     pub(super) partitions: Vec<(PartitionPosition, bool)>,
     pub(super) rejects: RejectsPosition,
-    /// Of the position only; the stream counts its own.
     pub(super) blank_lines: u64,
 }
 
@@ -108,6 +120,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
     pub(super) fn new(
         position: &LoadPosition,
         options: &PublishOptions<'a>,
+        prefix: SharedHasher,
         hold: Option<&'a mut HoldOn<'h>>,
         sink: &'a mut P,
         clock: &'a dyn Clock,
@@ -119,6 +132,12 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             (hold, on)
         });
         let now = clock.monotonic();
+        let commits = sink.is_transactional().then(|| Commits {
+            last: position.clone(),
+            at: now,
+            cadence: options.commits,
+            look_at: 0,
+        });
         Ok(Self {
             ledger: Ledger::new(partitions, &position.partitions)?,
             rejects: Rejects::open(options.rejects, position.rejects)?,
@@ -139,6 +158,8 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             started: now,
             reported: now,
             skew_judged: false,
+            prefix,
+            commits,
         })
     }
 
@@ -152,9 +173,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             Err(error) => (false, Some(error)),
         };
         // What comes first is the cause; the rest follows from it.
-        let sink_is_sound = error
-            .as_ref()
-            .is_none_or(|error| error.kind() != ErrorKind::Sink);
+        let sink_is_sound = is_sound(error.as_ref());
         let mut keep = |result: Result<()>| error = error.take().or(result.err());
         keep(if sink_is_sound {
             self.drain()
@@ -165,8 +184,69 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         keep(self.find_unknown_offsets());
         keep(self.rejects.sync().map(drop));
         keep(self.ledger.close(self.rows, self.rejects.rows()));
+        let is_complete = error.is_none() && !interrupted;
+        // What is whole is committed, whatever ended the load behind it.
+        if is_sound(error.as_ref())
+            && let Some(place) = self.place(stream)
+        {
+            let committed = self.commit(place, is_complete);
+            error = error.or(committed.err());
+        }
         self.report(self.clock.monotonic());
         End { interrupted, error }
+    }
+
+    /// Where everything that was given of the stream is worked off; `None` inside a group.
+    fn place<R: Read>(&self, stream: &RecordStream<'_, R>) -> Option<Place> {
+        let here = || self.is_between_groups(stream).then(|| Place::of(stream));
+        self.stopped_at.or_else(here)
+    }
+
+    /// Whether it is time for a commit.
+    #[inline]
+    fn is_commit_due(&mut self) -> bool {
+        let Some(commits) = &mut self.commits else {
+            return false;
+        };
+        if self.bytes < commits.look_at {
+            return false;
+        }
+        let CommitCadence { interval, bytes } = commits.cadence;
+        commits.look_at = self.bytes + limits::COMMIT_LOOK_BYTES.min(bytes);
+        let since = self.bytes.saturating_sub(commits.last.input.byte);
+        since >= bytes || self.clock.monotonic().saturating_sub(commits.at) >= interval
+    }
+
+    /// Commits everything up to `place`: all of it delivered, its offsets known, its rejected rows on disk. Nothing to do for a sink without
+    /// transactions, or where nothing was worked off since the last commit.
+    #[cold]
+    fn commit(&mut self, place: Place, is_complete: bool) -> Result<()> {
+        let Some(commits) = &self.commits else {
+            return Ok(());
+        };
+        if place.input == commits.last.input && !is_complete {
+            return Ok(());
+        }
+        self.drain()?;
+        self.find_unknown_offsets()?;
+        self.rejects.sync()?;
+        let position = self.position_at(place);
+        self.sink
+            .commit(&position, is_complete)
+            .map_err(sink_failed)?;
+        (self.events)(Event::Committed {
+            rows: position.input.row,
+        });
+        let at = self.clock.monotonic();
+        if let Some(commits) = &mut self.commits {
+            (commits.last, commits.at) = (position, at);
+        }
+        Ok(())
+    }
+
+    /// The position of the last commit that took place, after a rollback.
+    pub(super) fn committed_position(&mut self) -> Result<Option<LoadPosition>> {
+        self.sink.committed().map_err(sink_failed)
     }
 
     /// The path: every record of the stream goes to its partition and into the books. True when it was interrupted.
@@ -179,15 +259,33 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             let held_at = self.is_held().then(|| Place::of(stream));
             match stream.next()? {
                 Step::Record(record) => {
-                    if held_at.is_some() && !self.wait_for_group()? {
-                        self.stopped_at = held_at;
-                        return Ok(true);
+                    if let Some(place) = held_at {
+                        // The group sees what is committed only, and no transaction stays open while nothing is sent.
+                        self.commit(place, false)?;
+                        if !self.wait_for_group()? {
+                            self.stopped_at = held_at;
+                            return Ok(true);
+                        }
                     }
                     self.append(&record)?;
+                    if self.is_commit_due() {
+                        self.commit(Place::of(stream), false)?;
+                    }
                 }
                 Step::Bad(rows) => {
                     let blamed = rows.iter().any(|row| row.kind != BadRowKind::Group);
-                    match self.reject(rows) {
+                    let start = rows.first().map(BadRow::start);
+                    let rejected = self.reject(rows);
+                    if rejected.is_err() {
+                        // A load that stops at a row ends before it.
+                        let place = |input| Place {
+                            input,
+                            blank_lines: stream.blank_lines(),
+                        };
+                        let is_next = |input: &Position| input.row == self.rows;
+                        self.stopped_at = start.filter(is_next).map(place);
+                    }
+                    match rejected {
                         Err(stop) if stop.kind() == ErrorKind::BadRow && !blamed => {
                             return Err(culprit(stream).unwrap_or(stop));
                         }
@@ -314,8 +412,13 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         Ok(())
     }
 
-    /// The sums so far. `accepted + rejected = read`.
-    pub(super) fn counts(&self) -> Counts {
+    /// The sums so far. `accepted + rejected = read`. In a transactional sink only what was committed counts.
+    pub(super) fn counts<R: Read>(&self, stream: &RecordStream<'_, R>) -> Counts {
+        if let Some(commits) = &self.commits
+            && commits.last.input.row != self.rows
+        {
+            return Counts::of(&commits.last);
+        }
         let (totals, rejects) = (self.ledger.totals(), self.rejects.position());
         Counts {
             rows: RowCounts {
@@ -330,31 +433,67 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             },
             partitions: self.ledger.partitions(),
             rejects,
-            blank_lines: self.blank_lines,
+            blank_lines: self.blank_lines + stream.blank_lines(),
         }
     }
 
-    /// Where a later load goes on from, once this one has ended well.
+    /// Where a later load goes on from: behind the last commit, or, without transactions, where this load has ended, if it has ended well.
     pub(super) fn position<R: Read>(
         &self,
         stream: &RecordStream<'_, R>,
-        prefix: PrefixDigest,
         end: &End,
     ) -> Option<LoadPosition> {
+        if let Some(commits) = &self.commits {
+            return Some(commits.last.clone());
+        }
         if end.error.is_some() {
             return None;
         }
+        Some(self.position_at(self.stopped_at.unwrap_or_else(|| Place::of(stream))))
+    }
+
+    fn position_at(&self, place: Place) -> LoadPosition {
         let state = |(state, _): (PartitionPosition, bool)| state;
-        let place = self.stopped_at.unwrap_or_else(|| Place::of(stream));
-        Some(LoadPosition {
+        LoadPosition {
             input: place.input,
-            prefix,
+            prefix: self.prefix.borrow().digest(),
             records: self.ledger.totals().appended,
             blank_lines: self.blank_lines + place.blank_lines,
             partitions: self.ledger.partitions().into_iter().map(state).collect(),
             rejects: self.rejects.position(),
-        })
+        }
     }
+}
+
+impl Counts {
+    /// What a load had come to at a position.
+    fn of(position: &LoadPosition) -> Self {
+        let rejected = position.rejects.rows;
+        Self {
+            rows: RowCounts {
+                read: position.input.row,
+                accepted: position.input.row - rejected,
+                rejected,
+                failed: 0,
+            },
+            records: RecordCounts {
+                delivered: position.records,
+                failed: 0,
+            },
+            partitions: position
+                .partitions
+                .iter()
+                .map(|state| (state.clone(), true))
+                .collect(),
+            rejects: position.rejects,
+            blank_lines: position.blank_lines,
+        }
+    }
+}
+
+/// Whether the sink can still be asked to finish what it has.
+fn is_sound(error: Option<&Error>) -> bool {
+    error.is_none_or(|error| error.kind() != ErrorKind::Sink)
 }
 
 /// Asks the sink where a batch stands, and enters the answer.

@@ -9,3 +9,4 @@ mod rejects;
 mod sink_faults;
 mod support;
 mod tampering;
+mod transactions;

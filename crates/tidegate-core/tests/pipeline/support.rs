@@ -18,7 +18,7 @@ use tidegate_core::produce::{
     Committed, Consume, ConsumedRecord, OutRecord, Produce, RolledBack, Settled, SinkError,
     UnknownOffset,
 };
-use tidegate_core::publish::{HoldOn, Outcome, PublishOptions, Source, publish};
+use tidegate_core::publish::{CommitCadence, HoldOn, Outcome, PublishOptions, Source, publish};
 use tidegate_core::read::{CsvFormat, RowReader};
 use tidegate_core::receipt::{RECEIPT_VERSION, Receipt, SourceIdentity};
 use tidegate_core::rejects::{OnBadRow, RejectsOptions};
@@ -80,6 +80,7 @@ pub(crate) struct Setup {
     pub(crate) plan: RecordPlan,
     pub(crate) rejects: RejectsOptions,
     pub(crate) schema_id: Option<u32>,
+    pub(crate) commits: CommitCadence,
 }
 
 impl Setup {
@@ -119,6 +120,7 @@ impl Setup {
             plan,
             rejects: RejectsOptions::default(),
             schema_id: None,
+            commits: CommitCadence::default(),
         }
     }
 
@@ -134,6 +136,7 @@ impl Setup {
             schema_id: self.schema_id,
             partitioner: Partitioner::default(),
             rejects: &self.rejects,
+            commits: self.commits,
             interrupt,
         }
     }
@@ -267,8 +270,10 @@ pub(crate) enum Fault {
     UnknownOffset,
     /// It is stored and never answered, and neither is anything after it.
     Hangs,
-    /// Everything since the beginning is rolled back.
+    /// Everything since the last commit, or the beginning, is rolled back.
     RollsBack,
+    /// The commit behind it does not take place, or does, and nobody learns which; the sink is done for.
+    Dies,
 }
 
 /// A batch that is sent and not settled.
@@ -304,6 +309,17 @@ pub(crate) struct MemorySink {
     broken: Vec<bool>,
     hangs: bool,
     rolled_back: Option<&'static str>,
+    /// Whether the commit during which it dies takes place.
+    dies: Option<bool>,
+    /// Set for a transactional sink: what is there for good.
+    pub(crate) commits: Option<Rc<RefCell<Commits>>>,
+}
+
+/// What a transactional sink has committed.
+pub(crate) struct Commits {
+    pub(crate) topic: Topic,
+    pub(crate) position: Option<LoadPosition>,
+    pub(crate) is_complete: bool,
 }
 
 type OwnedRecord = (Option<Vec<u8>>, Vec<u8>);
@@ -336,6 +352,8 @@ impl MemorySink {
             broken: vec![false; partitions],
             hangs: false,
             rolled_back: None,
+            dies: None,
+            commits: None,
         }
     }
 
@@ -362,6 +380,9 @@ impl MemorySink {
             outcome: Ok(()),
         };
         self.broken[partition] |= fault == Some(Fault::Fails);
+        if fault == Some(Fault::Dies) {
+            self.dies = Some(number.is_multiple_of(2));
+        }
         if fault == Some(Fault::RollsBack) {
             self.roll_back();
             return;
@@ -387,7 +408,10 @@ impl MemorySink {
 
     fn roll_back(&mut self) {
         let partitions = self.broken.len();
-        *self.topic.borrow_mut() = Topic::new(partitions);
+        *self.topic.borrow_mut() = match &self.commits {
+            Some(commits) => commits.borrow().topic.clone(),
+            None => Topic::new(partitions),
+        };
         self.sent.clear();
         self.open = vec![Vec::new(); partitions];
         self.rolled_back = Some("the transaction timed out");
@@ -470,6 +494,35 @@ impl Produce for MemorySink {
             .map(|record| record.offset)
             .nth(unknown.skip.try_into().unwrap());
         Ok(found.filter(|_| self.can_locate))
+    }
+
+    fn is_transactional(&self) -> bool {
+        self.commits.is_some()
+    }
+
+    fn commit(&mut self, position: &LoadPosition, is_complete: bool) -> Result<(), SinkError> {
+        self.check()?;
+        assert!(self.sent.is_empty() && self.open.iter().all(Vec::is_empty));
+        if self.dies == Some(false) {
+            return Err("the connection was lost".into());
+        }
+        let mut commits = self.commits.as_ref().unwrap().borrow_mut();
+        commits.topic = self.topic.borrow().clone();
+        // A position is stored as text.
+        let text = serde_json::to_string(position).unwrap();
+        commits.position = Some(serde_json::from_str(&text).unwrap());
+        commits.is_complete = is_complete;
+        match self.dies {
+            Some(_) => Err("the connection was lost".into()),
+            None => Ok(()),
+        }
+    }
+
+    fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {
+        Ok(self
+            .commits
+            .as_ref()
+            .and_then(|commits| commits.borrow().position.clone()))
     }
 
     fn producer_ids(&self) -> Vec<i64> {

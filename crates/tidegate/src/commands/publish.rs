@@ -10,7 +10,7 @@ use tidegate::core::event::Event;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::position::LoadPosition;
 use tidegate::core::produce::Produce;
-use tidegate::core::publish::{Counter, HoldOn, Outcome, PublishOptions, publish};
+use tidegate::core::publish::{CommitCadence, Counter, HoldOn, Outcome, PublishOptions, publish};
 use tidegate::core::receipt::{RECEIPT_VERSION, Receipt, RejectsReceipt, SourceIdentity, Status};
 use tidegate::core::rejects::{MaxRejects, OnBadRow, RejectsOptions};
 use tidegate::kafka::producer::ProducerConfig;
@@ -148,6 +148,7 @@ fn run_load<P: Produce>(
         schema_id,
         partitioner: Partitioner::default(),
         rejects,
+        commits: CommitCadence::default(),
         interrupt: context.interrupt.flag(),
     };
     let outcome = publish(

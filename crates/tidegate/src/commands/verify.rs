@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tidegate::bridge::{ReadRange, SystemClock, TopicReader};
 use tidegate::core::event::Event;
 use tidegate::core::partition::Partitioner;
-use tidegate::core::publish::PublishOptions;
+use tidegate::core::publish::{CommitCadence, PublishOptions};
 use tidegate::core::receipt::{Receipt, Status};
 use tidegate::core::rejects::{MaxRejects, OnBadRow, RejectsOptions};
 use tidegate::core::schema::RecordPlan;
@@ -176,6 +176,7 @@ pub(crate) fn compare(
         schema_id: proof.schema_id,
         partitioner: Partitioner::default(),
         rejects: &rejects,
+        commits: CommitCadence::default(),
         interrupt: context.interrupt.flag(),
     };
     let compared = Compared {
