@@ -12,13 +12,9 @@ import time
 import traceback
 import uuid
 
-from . import consume_cases, group_cases, murmur2, publish_cases
+from . import consume_cases, group_cases, murmur2, publish_cases, transaction_cases
 from .clients import Cluster
 from .program import Tidegate, embedded
-
-
-class Skipped(Exception):
-    """A case that is not for this cluster."""
 
 
 class Ring:
@@ -38,9 +34,6 @@ class Ring:
         if found != expected:
             raise AssertionError(f"{what}\n      found    {shorten(found)}\n      expected {shorten(expected)}")
 
-    def skip(self, why: str) -> None:
-        raise Skipped(why)
-
 
 def shorten(value) -> str:
     text = repr(value)
@@ -51,17 +44,15 @@ def all_cases():
     yield from publish_cases.cases()
     yield from consume_cases.cases()
     yield from group_cases.cases()
+    yield from transaction_cases.cases()
 
 
-def run_case(ring: Ring, name: str, case) -> bool | None:
-    """True if it passed, False if not, None if it is not for this cluster."""
+def run_case(ring: Ring, name: str, case) -> bool:
+    """Whether it passed."""
     title = f"{ring.cluster.name}: {name}"
     start = time.monotonic()
     try:
         case(ring)
-    except Skipped as why:
-        print(f"skipped {title}: {why}", flush=True)
-        return None
     except AssertionError as difference:
         print(f"FAILED {title}: {difference}", flush=True)
         return False
@@ -100,7 +91,7 @@ def main() -> int:
         print(f"seed {asked.seed}, {tidegate.run('--version').expect(0).stdout.decode().strip()}", flush=True)
         clusters = []
         if asked.kafka:
-            clusters.append(Cluster("real", asked.kafka, asked.registry, transactions=True))
+            clusters.append(Cluster("real", asked.kafka, asked.registry))
         if asked.embedded:
             clusters.append(stack.enter_context(embedded(tidegate)))
         for cluster in clusters:

@@ -38,7 +38,6 @@ class Cluster:
     name: str
     bootstrap: str
     registry_url: str
-    transactions: bool
 
     def registry(self) -> SchemaRegistryClient:
         return SchemaRegistryClient({"url": self.registry_url})

@@ -95,7 +95,7 @@ def embedded(tidegate: Tidegate):
     process = tidegate.start("broker", "--listen", kafka, "--registry-listen", registry, "--data-dir", data)
     try:
         wait_until_serving(process, f"http://{registry}/subjects")
-        yield Cluster("embedded", kafka, f"http://{registry}", transactions=False)
+        yield Cluster("embedded", kafka, f"http://{registry}")
         assert process.poll() is None, f"the broker ended by itself with {process.returncode}"
     finally:
         if process.poll() is None:

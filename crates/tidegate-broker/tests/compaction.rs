@@ -11,36 +11,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::CreateTopicsRequest;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::protocol::StrBytes;
+use support::Client;
 use support::transactional::{
     Protocol, READ_COMMITTED, READ_UNCOMMITTED, TxnProducer, end_offset, read,
 };
-use support::{Client, name};
 use tidegate_broker::{Broker, BrokerConfig};
 
 const SEGMENT_BYTES: u64 = 16 * 1024;
-
-fn create(client: &mut Client, topic: &str) {
-    let configs = [
-        ("cleanup.policy", "compact".to_owned()),
-        ("segment.bytes", SEGMENT_BYTES.to_string()),
-        ("delete.retention.ms", "0".to_owned()),
-    ];
-    let configs = configs.map(|(name, value)| {
-        CreatableTopicConfig::default()
-            .with_name(StrBytes::from_static_str(name))
-            .with_value(Some(StrBytes::from_string(value)))
-    });
-    let topic = CreatableTopic::default()
-        .with_name(name(topic))
-        .with_num_partitions(1)
-        .with_replication_factor(1)
-        .with_configs(configs.to_vec());
-    let request = CreateTopicsRequest::default().with_topics(vec![topic]);
-    assert_eq!(client.call(5, &request).topics[0].error_code, 0);
-}
 
 /// Bytes of log files under `dir`.
 fn log_bytes(dir: &Path) -> u64 {
@@ -63,7 +40,7 @@ fn positions_of_many_transactions_stay_small() {
         (broker, client)
     };
     let (broker, mut client) = start();
-    create(&mut client, "positions");
+    client.create_compacted("positions", SEGMENT_BYTES);
     let mut producer = TxnProducer::new(broker.address(), "job", Protocol::Second);
     let mut last_committed = (0, String::new());
     let rounds = 1000;

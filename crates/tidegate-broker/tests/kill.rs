@@ -1,4 +1,5 @@
-//! A broker process that is killed in the middle of appends: what it acknowledged is there again.
+//! A broker process that is killed in the middle of appends and transactions: what it acknowledged is there
+//! again, and what belongs together is there together.
 //!
 //! The test binary runs itself once more as the victim, told so by an environment variable.
 
@@ -13,6 +14,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
+use support::transactional::{
+    Protocol, READ_COMMITTED, TxnProducer, UNREACHABLE, end_offset, values,
+};
 use support::{Client, batch};
 use tidegate_broker::{Addresses, Broker, BrokerConfig, ErrorKind};
 
@@ -98,4 +102,70 @@ fn what_was_acknowledged_survives_a_kill() {
     let found = Client::connect(broker.address()).values("usage");
     assert!(found.len() >= acknowledged);
     assert_eq!(found, sent[..found.len()]);
+}
+
+/// One transaction: some rows, and how many there are with them. The first code that is not 0.
+fn load(producer: &mut TxnProducer, rows: usize, committed: bool) -> Result<usize, i16> {
+    let code_of = |code: i16| if code == 0 { Ok(()) } else { Err(code) };
+    let more = rows % 5 + 1;
+    for row in rows..rows + more {
+        code_of(producer.send("rows", &row.to_string()).0)?;
+    }
+    let total = (rows + more).to_string();
+    code_of(producer.send("positions", &total).0)?;
+    code_of(producer.end(committed))?;
+    Ok(rows + more)
+}
+
+#[test]
+fn transactions_are_whole_after_a_kill() {
+    for protocol in Protocol::BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let mut acknowledged = 0;
+        let mut kills_in_a_transaction = 0;
+        for round in 0..8 {
+            let mut child = start_victim(dir.path());
+            let address = Addresses::read(dir.path()).unwrap().unwrap().kafka;
+            let mut client = Client::connect(address);
+            client.create("rows");
+            client.create_compacted("positions", 4096);
+            let mut producer = TxnProducer::new(address, "job", protocol);
+            // Nothing is open any more: what is committed is all there is to know.
+            let rows = values(&mut client, "rows", READ_COMMITTED);
+            let positions = values(&mut client, "positions", READ_COMMITTED);
+            let position = positions.last().map_or(0, |last| last.parse().unwrap());
+            let expected: Vec<_> = (0..position).map(|row: usize| row.to_string()).collect();
+            assert_eq!(rows, expected);
+            assert!(position >= acknowledged, "{position} {acknowledged}");
+            acknowledged = position;
+
+            let killer = std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(20 + round * 17));
+                child.kill().unwrap();
+                child.wait().unwrap();
+            });
+            for number in 0.. {
+                let committed = number % 4 != 3;
+                match load(&mut producer, acknowledged, committed) {
+                    Ok(rows) if committed => acknowledged = rows,
+                    Ok(_) => {}
+                    Err(code) => {
+                        assert_eq!(code, UNREACHABLE, "{protocol:?}");
+                        break;
+                    }
+                }
+            }
+            killer.join().unwrap();
+            let broker = Broker::start(BrokerConfig::new(dir.path())).unwrap();
+            let mut client = Client::connect(broker.address());
+            let [open, all] = [READ_COMMITTED, 0].map(|to| end_offset(&mut client, "rows", to));
+            kills_in_a_transaction += usize::from(open < all);
+            broker.crash();
+        }
+        assert!(acknowledged > 0);
+        assert!(
+            kills_in_a_transaction > 0,
+            "no kill hit an open transaction"
+        );
+    }
 }

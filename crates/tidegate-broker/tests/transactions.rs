@@ -8,21 +8,27 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, DescribeProducersRequest, DescribeTransactionsRequest,
-    ListTransactionsRequest,
+    AddPartitionsToTxnRequest, ApiVersionsRequest, DescribeProducersRequest,
+    DescribeTransactionsRequest, ListTransactionsRequest,
 };
+use kafka_protocol::protocol::Encodable as _;
 use support::transactional::{
     Protocol, READ_COMMITTED, READ_UNCOMMITTED, TxnProducer, end_offset, read, transactional_id,
     values,
 };
 use support::{Client, batch, fetch};
 use tidegate_broker::{Action, ApiKey, Broker, BrokerConfig, Rule};
+use tidegate_wire::{Marker, encode_marker};
 
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
@@ -258,6 +264,106 @@ fn what_a_producer_gets_wrong() {
     producer.id = String::new();
     assert_eq!(producer.init(), 42);
     assert_eq!(end_offset(&mut client, "usage", READ_COMMITTED), 2);
+}
+
+#[test]
+fn nobody_writes_into_the_transaction_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let mut producer = TxnProducer::new(broker.address(), "job", Protocol::Second);
+    assert_eq!(producer.send("usage", "a"), (0, 0));
+    TxnProducer::new(broker.address(), "other", Protocol::Second);
+    let mut code = |id: &str, batch: Vec<u8>| {
+        let request = support::produce("usage", batch);
+        let request = request.with_transactional_id(Some(transactional_id(id)));
+        let response = client.call(12, &request);
+        response.responses[0].partition_responses[0].error_code
+    };
+    let next = producer.batch("foreign", 1);
+    assert_eq!(code("other", next.clone()), INVALID_PRODUCER_ID_MAPPING);
+    assert_eq!(code("unknown", next), INVALID_PRODUCER_ID_MAPPING);
+    // Epochs that were never handed out.
+    for ahead in [1, 5] {
+        producer.epoch += ahead;
+        let batch = producer.batch("ahead", 0);
+        assert_eq!(code("job", batch), INVALID_PRODUCER_EPOCH);
+        producer.epoch -= ahead;
+    }
+    // Markers are the broker's to write.
+    let marker = encode_marker(Marker::Commit, producer.producer_id, 0, 0, 1_000_000);
+    assert_eq!(code("job", marker), 87);
+    let mut nobody = TxnProducer::connect(broker.address(), "job", Protocol::Second);
+    nobody.epoch = 0;
+    assert_eq!(code("job", nobody.batch("nobody", 0)), 87);
+    assert_eq!(producer.end(true), 0);
+    let mut client = Client::connect(broker.address());
+    assert_eq!(values(&mut client, "usage", READ_COMMITTED), ["a"]);
+}
+
+#[test]
+fn brokers_may_ask_for_several_transactions_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let first = TxnProducer::new(broker.address(), "first", Protocol::First);
+    let mut second = TxnProducer::new(broker.address(), "second", Protocol::First);
+    assert_eq!(second.add("usage"), 0);
+    let asked = |producer: &TxnProducer, partitions: &[i32], verify_only: bool| {
+        let topic = AddPartitionsToTxnTopic::default()
+            .with_name(support::name("usage"))
+            .with_partitions(partitions.to_vec());
+        AddPartitionsToTxnTransaction::default()
+            .with_transactional_id(transactional_id(&producer.id))
+            .with_producer_id(producer.producer_id.into())
+            .with_producer_epoch(producer.epoch)
+            .with_verify_only(verify_only)
+            .with_topics(vec![topic])
+    };
+    let mut ask = |transactions: Vec<AddPartitionsToTxnTransaction>| -> Vec<Vec<i16>> {
+        let request = AddPartitionsToTxnRequest::default().with_transactions(transactions);
+        let response = client.call(5, &request);
+        let results = response.results_by_transaction.iter();
+        let codes = results.map(|result| {
+            let partitions = &result.topic_results[0].results_by_partition;
+            let codes = partitions.iter().map(|one| one.partition_error_code);
+            codes.collect()
+        });
+        codes.collect()
+    };
+    let verified = ask(vec![asked(&first, &[0], true), asked(&second, &[0], true)]);
+    assert_eq!(verified, [[TRANSACTION_ABORTABLE], [0]]);
+    // One partition that is not there keeps the others out.
+    let added = ask(vec![asked(&first, &[0, 7], false)]);
+    assert_eq!(added, [[55, 3]]);
+    let added = ask(vec![
+        asked(&first, &[0], false),
+        asked(&second, &[0], false),
+    ]);
+    assert_eq!(added, [[0], [0]]);
+    let verified = ask(vec![asked(&first, &[0], true)]);
+    assert_eq!(verified, [[0]]);
+}
+
+#[test]
+fn requests_that_are_cut_off_end_their_connection_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, mut client) = with_topic(&dir);
+    let producer = TxnProducer::new(broker.address(), "job", Protocol::Second);
+    let mut body = bytes::BytesMut::new();
+    let request = producer.offset_request("g", "usage", 1);
+    request.encode(&mut body, 3).unwrap();
+    for cut in 0..body.len() {
+        let mut frame = vec![0, 28, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 0];
+        frame.extend_from_slice(&body[..cut]);
+        let mut stream = std::net::TcpStream::connect(broker.address()).unwrap();
+        let length = i32::try_from(frame.len()).unwrap().to_be_bytes();
+        stream.write_all(&length).unwrap();
+        stream.write_all(&frame).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "cut at {cut}: {ended:?}");
+    }
+    client.create("still-there");
 }
 
 #[test]

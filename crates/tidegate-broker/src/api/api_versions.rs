@@ -39,15 +39,9 @@ impl Api for ApiVersionsRequest {
 /// Tells of the one feature there is. By its finalised level clients choose how they do transactions.
 fn with_features(response: ApiVersionsResponse, context: &Context) -> ApiVersionsResponse {
     let name = StrBytes::from_static_str(TRANSACTION_VERSION);
-    // Older clients cannot read a range that begins at 0. (KIP-1022)
-    let min_version = if context.version < FEATURES_FROM_ZERO {
-        1
-    } else {
-        0
-    };
     let supported = SupportedFeatureKey::default()
         .with_name(name.clone())
-        .with_min_version(min_version)
+        .with_min_version(0)
         .with_max_version(MAX_TRANSACTION_VERSION);
     let level = context.shared.config.transaction_version;
     let finalized = FinalizedFeatureKey::default()
@@ -55,7 +49,11 @@ fn with_features(response: ApiVersionsResponse, context: &Context) -> ApiVersion
         .with_min_version_level(level)
         .with_max_version_level(level);
     response
-        .with_supported_features(vec![supported])
+        // Older clients cannot read a range that begins at 0; as Kafka, leave it out for them. (KIP-1022)
+        .with_supported_features(match context.version {
+            FEATURES_FROM_ZERO.. => vec![supported],
+            _ => Vec::new(),
+        })
         .with_finalized_features_epoch(i64::from(context.shared.leader_epoch()))
         // Level 0 is what a cluster has that never heard of the feature: it does not name it.
         .with_finalized_features(if level > 0 { vec![finalized] } else { Vec::new() })

@@ -247,8 +247,17 @@ impl Transactions {
         self.with(writing.id, |slot, held| {
             let producer_id = writing.caller.producer_id;
             let open = partition.log().producers().open_transaction(producer_id);
-            if open.is_none() {
-                self.admit(shared, slot, held, writing)?;
+            match open {
+                None => self.admit(shared, slot, held, writing)?,
+                // Whoever holds this lock must be the one whose markers wait for it.
+                Some(_) if held.transaction.producer_id != producer_id => {
+                    return Err(codes::INVALID_PRODUCER_ID_MAPPING);
+                }
+                // An epoch that was never handed out would fence the rightful producer.
+                Some(_) if held.transaction.epoch < writing.caller.epoch => {
+                    return Err(codes::PRODUCER_FENCED);
+                }
+                Some(_) => {}
             }
             Ok(append())
         })

@@ -9,11 +9,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, FetchRequest, MetadataRequest, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+    ApiKey, CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tidegate_wire::{BatchBuilder, Batches, ProducerStamp, encode_header};
@@ -114,6 +116,29 @@ impl Client {
         let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
         let request = MetadataRequest::default().with_topics(Some(vec![wanted]));
         assert_eq!(self.call(9, &request).topics[0].error_code, 0);
+    }
+
+    /// Makes a topic that keeps the last record of each key, if it is missing, in files of that size.
+    pub(crate) fn create_compacted(&mut self, topic: &str, segment_bytes: u64) {
+        const TOPIC_ALREADY_EXISTS: i16 = 36;
+        let configs = [
+            ("cleanup.policy", "compact".to_owned()),
+            ("segment.bytes", segment_bytes.to_string()),
+            ("delete.retention.ms", "0".to_owned()),
+        ];
+        let configs = configs.map(|(name, value)| {
+            CreatableTopicConfig::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_value(Some(StrBytes::from_string(value)))
+        });
+        let topic = CreatableTopic::default()
+            .with_name(name(topic))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+            .with_configs(configs.to_vec());
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]);
+        let code = self.call(5, &request).topics[0].error_code;
+        assert!(code == 0 || code == TOPIC_ALREADY_EXISTS, "{code}");
     }
 
     /// Code and base offset.

@@ -22,6 +22,9 @@ pub(crate) const READ_UNCOMMITTED: i8 = 0;
 
 pub(crate) const CONCURRENT_TRANSACTIONS: i16 = 51;
 
+/// What stands for a code where the broker has died.
+pub(crate) const UNREACHABLE: i16 = i16::MIN;
+
 /// The two protocols, by the versions of their requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -89,7 +92,9 @@ impl TxnProducer {
             .with_transaction_timeout_ms(self.timeout_ms)
             .with_producer_id(ProducerId(producer_id))
             .with_producer_epoch(epoch);
-        let response = self.client.call(4, &request);
+        let Ok(response) = self.client.try_call(4, &request) else {
+            return UNREACHABLE;
+        };
         if response.error_code == 0 {
             self.take_over(response.producer_id, response.producer_epoch);
         }
@@ -113,7 +118,9 @@ impl TxnProducer {
             .with_v3_and_below_producer_id(ProducerId(self.producer_id))
             .with_v3_and_below_producer_epoch(self.epoch)
             .with_v3_and_below_topics(vec![topic]);
-        let response = self.client.call(3, &request);
+        let Ok(response) = self.client.try_call(3, &request) else {
+            return UNREACHABLE;
+        };
         let topic = &response.results_by_topic_v3_and_below[0];
         topic.results_by_partition[0].partition_error_code
     }
@@ -139,7 +146,9 @@ impl TxnProducer {
         let sequence = self.sequences.get(topic).copied().unwrap_or(0);
         let batch = self.batch(value, sequence);
         let request = produce(topic, batch).with_transactional_id(Some(transactional_id(&self.id)));
-        let response = self.client.call(version, &request);
+        let Ok(response) = self.client.try_call(version, &request) else {
+            return (UNREACHABLE, -1);
+        };
         let answer = &response.responses[0].partition_responses[0];
         if answer.error_code == 0 {
             self.sequences.insert(topic.to_owned(), sequence + 1);
@@ -208,16 +217,17 @@ impl TxnProducer {
             .with_producer_id(ProducerId(self.producer_id))
             .with_producer_epoch(self.epoch)
             .with_committed(committed);
-        match self.protocol {
-            Protocol::First => self.client.call(4, &request).error_code,
-            Protocol::Second => {
-                let response = self.client.call(5, &request);
-                if response.error_code == 0 {
-                    self.take_over(response.producer_id, response.producer_epoch);
-                }
-                response.error_code
-            }
+        let version = match self.protocol {
+            Protocol::First => 4,
+            Protocol::Second => 5,
+        };
+        let Ok(response) = self.client.try_call(version, &request) else {
+            return UNREACHABLE;
+        };
+        if response.error_code == 0 && self.protocol == Protocol::Second {
+            self.take_over(response.producer_id, response.producer_epoch);
         }
+        response.error_code
     }
 }
 
