@@ -20,7 +20,7 @@
 //! |---|---|
 //! | one file per API, and the table of those served | `api` |
 //! | connections: frames in, answers out, in order | `server` |
-//! | partitions: files of batches, recovery, idempotence | `log` |
+//! | partitions: files of batches, recovery, idempotence, compaction | `log` |
 //! | topics, committed offsets, producer ids, the state of transactions | `journal`, `topics` |
 //! | group membership | `group` |
 //! | transactions | `transaction` |

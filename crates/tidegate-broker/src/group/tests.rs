@@ -221,6 +221,22 @@ async fn a_member_of_the_past_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transaction_commits_for_a_member_or_for_nobody_in_particular() {
+    let harness = harness(|_| {});
+    let (first, _) = harness.two_members().await;
+    let commit = |sender| {
+        let groups = &harness.groups;
+        groups.commit_in_transaction("g", sender, || Ok(()))
+    };
+    assert_eq!(commit(by(&first.member_id, 2)), Ok(()));
+    let past = commit(by(&first.member_id, 1));
+    assert_eq!(past, Err(codes::ILLEGAL_GENERATION));
+    assert_eq!(commit(by("nobody", 2)), Err(codes::UNKNOWN_MEMBER_ID));
+    // Producers from before KIP-447 do not know who is a member.
+    assert_eq!(commit(by("", -1)), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_member_is_gone_after_its_session() {
     let harness = harness(|_| {});
     let (first, other) = harness.two_members().await;

@@ -1,7 +1,12 @@
-//! The rules of one transactional id, call by call.
+//! The rules of one transactional id, call by call, and what a restart does to all of them.
+
+use tidegate_wire::ProducerStamp;
 
 use super::machine::*;
 use super::*;
+use crate::journal::Configs;
+use crate::log::parse_header;
+use crate::testing::{batch_at, stamp};
 
 const NOW: i64 = 1_000_000;
 const TIMEOUT: i32 = 60_000;
@@ -297,4 +302,65 @@ fn the_state_is_the_same_after_a_journal() {
     let line = serde_json::to_string(&transaction).unwrap();
     let found: Transaction = serde_json::from_str(&line).unwrap();
     assert_eq!(found, transaction, "{line}");
+}
+
+// After a restart.
+
+#[test]
+fn a_transaction_nobody_answers_for_is_aborted() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = crate::testing::shared(dir.path());
+    shared
+        .create_topic("usage", 1, Configs::new(), false)
+        .unwrap();
+    let topic = shared.topics.by_name("usage").unwrap();
+    let stamp = ProducerStamp {
+        transactional: true,
+        ..stamp(7, 3, 0)
+    };
+    // As if a power failure had taken the journal's last lines.
+    let batch = batch_at(5, &[b"lost"], stamp);
+    let header = parse_header(&batch).unwrap();
+    let partition = topic.partition(0).unwrap();
+    partition
+        .append(&batch, &header, &topic.settings(), 5, false)
+        .unwrap();
+    assert_eq!(partition.log().last_stable_offset(), 0);
+    drop((shared, topic, partition));
+
+    for _ in 0..2 {
+        let shared = crate::testing::shared(dir.path());
+        let topic = shared.topics.by_name("usage").unwrap();
+        let partition = topic.partition(0).unwrap();
+        let log = partition.log();
+        assert_eq!((log.last_stable_offset(), log.next_offset()), (2, 2));
+        let aborted = log.plan_reading(0, true).unwrap().aborted;
+        assert_eq!((aborted.len(), aborted[0].first_offset), (1, 0));
+    }
+}
+
+#[test]
+fn an_id_unused_for_long_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = crate::testing::shared(dir.path());
+    let day_ms = 24 * 3600 * 1000;
+    for (id, days, state) in [
+        ("fresh", 6, State::Empty),
+        ("stale", 8, State::CompleteCommit),
+        ("open", 8, State::Ongoing),
+    ] {
+        let mut transaction = at(state, 0);
+        transaction.updated_ms = now_ms() - days * day_ms;
+        let id = id.to_owned();
+        shared
+            .commit(Change::TransactionChanged { id, transaction })
+            .unwrap();
+    }
+    drop(shared);
+    for _ in 0..2 {
+        let shared = crate::testing::shared(dir.path());
+        let known = shared.transactions.list();
+        let known: Vec<_> = known.iter().map(|(id, _)| &**id).collect();
+        assert_eq!(known, ["fresh", "open"]);
+    }
 }

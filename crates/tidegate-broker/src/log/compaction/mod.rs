@@ -221,9 +221,7 @@ impl Plan {
         input: &Input,
         mut visit: impl FnMut(&Batch<'_>) -> Result<(), tidegate_wire::Error>,
     ) -> io::Result<()> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(io::Error::other("the log is closed"));
-        }
+        self.check_open()?;
         let file = File::open(&input.path)?;
         let mut scanner = Scanner::new(&file, &input.path).map_err(io::Error::other)?;
         let mut failure = None;
@@ -239,6 +237,14 @@ impl Plan {
         match failure {
             Some(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             None => Ok(()),
+        }
+    }
+
+    /// An error if the files belong to somebody else by now.
+    fn check_open(&self) -> io::Result<()> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(io::Error::other("the log is closed")),
+            false => Ok(()),
         }
     }
 
@@ -332,6 +338,7 @@ impl Cleaner<'_> {
         let mut unfinished = segment.path.clone().into_os_string();
         unfinished.push(UNFINISHED);
         let unfinished = PathBuf::from(unfinished);
+        self.plan.check_open()?;
         let mut file = BufWriter::new(File::create(&unfinished)?);
         let mut appended = UNIX_EPOCH;
         let plan = self.plan;
