@@ -100,9 +100,13 @@ impl PartitionLog {
     pub(crate) fn plan_compaction(&mut self, rules: CompactionRules) -> Option<Plan> {
         let stable = self.last_stable_offset();
         let closed = self.segments.len().saturating_sub(1);
+        // Without a lag clocks play no part: a producer's may be ahead of this one.
+        let oldest_young = match rules.min_lag_ms {
+            0 => i64::MAX,
+            lag => rules.now_ms.saturating_sub(lag),
+        };
         let is_old = |segment: &&Segment| {
-            segment.next_offset <= stable
-                && segment.max_timestamp <= rules.now_ms.saturating_sub(rules.min_lag_ms)
+            segment.next_offset <= stable && segment.max_timestamp < oldest_young
         };
         let inputs = self.segments[..closed].iter().take_while(is_old);
         let inputs: Vec<_> = inputs
