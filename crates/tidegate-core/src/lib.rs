@@ -24,6 +24,7 @@ pub mod error;
 pub mod event;
 pub mod group;
 pub mod infer;
+pub mod job;
 pub mod json;
 pub mod key;
 pub mod ledger;

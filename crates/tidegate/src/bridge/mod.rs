@@ -2,17 +2,19 @@
 //!
 //! | core asks for | here |
 //! |---|---|
-//! | [`Produce`](tidegate_core::produce::Produce) | [`TopicSink`]: an idempotent producer on one topic |
+//! | [`Produce`](tidegate_core::produce::Produce) | [`TopicSink`]: an idempotent producer on one topic; [`JobSink`]: in transactions, with positions |
 //! | [`Consume`](tidegate_core::produce::Consume) | [`TopicReader`]: every partition of one topic, up to fixed ends |
 //! | [`Committed`](tidegate_core::produce::Committed) | [`GroupCommits`]: a group's offsets, without joining it |
 //! | [`Clock`](tidegate_core::clock::Clock) | [`SystemClock`] |
 
 mod clock;
 mod commits;
+mod job;
 mod reader;
 mod sink;
 
 pub use clock::SystemClock;
 pub use commits::GroupCommits;
+pub use job::{Job, JobSink};
 pub use reader::{ReadRange, TopicReader};
 pub use sink::TopicSink;

@@ -57,12 +57,12 @@ impl TopicSink {
     }
 }
 
-impl Produce for TopicSink {
-    fn partitions(&self) -> i32 {
-        self.topic.partitions()
+impl TopicSink {
+    pub(super) fn producer(&mut self) -> &mut Producer {
+        &mut self.producer
     }
 
-    fn append(&mut self, record: OutRecord<'_>) -> Result<(), SinkError> {
+    pub(super) fn put(&mut self, record: OutRecord<'_>) -> Result<(), Error> {
         let partition = record.partition;
         // Headers are rare, so only they pay for a list in the client's own form.
         let headers: Vec<RecordHeader<'_>> = record
@@ -80,20 +80,47 @@ impl Produce for TopicSink {
             timestamp: record.timestamp,
             tag: record.tag,
         };
-        Ok(self.producer.append(self.topic, partition, record)?)
+        self.producer.append(self.topic, partition, record)
+    }
+
+    pub(super) fn take(&mut self, settled: &mut Vec<Settled>) -> Result<(), Error> {
+        let outcome = self.producer.poll(&mut self.batches);
+        self.hand_over(settled);
+        outcome
+    }
+
+    pub(super) fn await_some(
+        &mut self,
+        timeout: Duration,
+        settled: &mut Vec<Settled>,
+    ) -> Result<(), Error> {
+        let outcome = self.producer.wait(timeout, &mut self.batches);
+        self.hand_over(settled);
+        outcome.map(drop)
+    }
+
+    pub(super) fn await_all(&mut self, settled: &mut Vec<Settled>) -> Result<(), Error> {
+        let outcome = self.producer.flush(&mut self.batches);
+        self.hand_over(settled);
+        outcome
+    }
+}
+
+impl Produce for TopicSink {
+    fn partitions(&self) -> i32 {
+        self.topic.partitions()
+    }
+
+    fn append(&mut self, record: OutRecord<'_>) -> Result<(), SinkError> {
+        Ok(self.put(record)?)
     }
 
     fn poll(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
-        let outcome = self.producer.poll(&mut self.batches);
-        self.hand_over(settled);
-        Ok(outcome?)
+        Ok(self.take(settled)?)
     }
 
     fn wait(&mut self, timeout: Duration, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
-        let outcome = self.producer.wait(timeout, &mut self.batches);
-        self.hand_over(settled);
-        outcome?;
-        Ok(())
+        Ok(self.await_some(timeout, settled)?)
     }
 
     fn seal(&mut self) -> Result<(), SinkError> {
@@ -101,9 +128,7 @@ impl Produce for TopicSink {
     }
 
     fn flush(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
-        let outcome = self.producer.flush(&mut self.batches);
-        self.hand_over(settled);
-        Ok(outcome?)
+        Ok(self.await_all(settled)?)
     }
 
     /// The batches of a partition stand in the log in the order they settled: so many records of this producer behind the last known offset.

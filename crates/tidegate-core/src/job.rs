@@ -1,0 +1,177 @@
+//! Jobs: a load that can be gone on with has an identity, and a record in the positions topic that says where it stands.
+//!
+//! There is one record for each commit, with the job's id as its key, in the same transaction as the rows it speaks of. The topic is compacted, so
+//! the last one of a job stays. Its value is one JSON object; [`JOB_VERSION`] is its format. A reader takes what it knows, ignores fields it does not
+//! know, and refuses a higher version: a position that is only half understood would lose rows or send them twice.
+//!
+//! ```json
+//! {
+//!   "position": 1, "tidegate": "0.1.0", "job": "usage:/data/usage.csv", "is_complete": false,
+//!   "topic": "usage", "topic_id": "Q0xHTTNTVlVCcmNrZVd5Zw", "schema_id": 1, "plan": {},
+//!   "sources": ["/data/usage.csv"], "source": 0,
+//!   "load": {"input": {"byte": 4242, "line": 121, "row": 120}, "prefix": {"bytes": 4242, "hash": "..."}, "records": 12, "...": 0},
+//!   "producer_ids": [4000], "runs": 1, "started_at": 1700000000000, "written_at": 1700000000042
+//! }
+//! ```
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::position::LoadPosition;
+use crate::{Error, ErrorKind, Result};
+
+/// The version of the format that this program writes, and the highest it reads.
+pub const JOB_VERSION: u32 = 1;
+
+/// Where a job stands. See the [module](self) for the format.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobPosition {
+    /// Version of the format.
+    #[serde(rename = "position")]
+    pub version: u32,
+    /// Version of the program that wrote it.
+    #[serde(rename = "tidegate")]
+    pub program: String,
+    /// What it was written by and for.
+    #[serde(flatten)]
+    pub identity: JobIdentity,
+    /// Whether the input had ended there.
+    pub is_complete: bool,
+    /// The inputs, in order.
+    pub sources: Vec<String>,
+    /// Which of them the load stands in, from 0.
+    pub source: usize,
+    /// Where it stands in that, and what is in the topic.
+    pub load: LoadPosition,
+    /// Producer ids of all runs so far, oldest first.
+    pub producer_ids: Vec<i64>,
+    /// How many runs the job has had.
+    pub runs: u32,
+    /// When the first of them began, in milliseconds since 1970.
+    pub started_at: i64,
+    /// When this was written.
+    pub written_at: i64,
+}
+
+/// What must be the same in each run of a job, for its records to be those of one load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobIdentity {
+    /// The job's id: the key of its positions, and its transactional id.
+    pub job: String,
+    /// The topic.
+    pub topic: String,
+    /// The topic's id, where the cluster tells one: a topic that was deleted and made again is another one.
+    pub topic_id: Option<String>,
+    /// Id of the schema in the registry; `None` without one.
+    pub schema_id: Option<u32>,
+    /// Every option that changes records, with the schema itself, as the caller has them.
+    pub plan: Value,
+}
+
+impl JobIdentity {
+    /// The id of a job that was given none: its topic and where its inputs are.
+    #[must_use]
+    pub fn default_id(topic: &str, sources: &[String]) -> String {
+        format!("{topic}:{}", sources.join(","))
+    }
+}
+
+impl JobPosition {
+    /// The value of its record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when it cannot be written as JSON, which no position is known to cause.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| {
+            Error::new(
+                ErrorKind::Internal,
+                "the position cannot be written as JSON",
+            )
+            .with_source(Box::new(error))
+        })
+    }
+
+    /// Reads the value of a record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InputChanged`] for a version that is higher than [`JOB_VERSION`], and for what is no position at all.
+    pub fn parse(value: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            position: u32,
+        }
+        let no_position = |error: serde_json::Error| {
+            let message =
+                format!("what the positions topic holds for the job is no position: {error}");
+            Error::new(ErrorKind::InputChanged, message)
+        };
+        let Version { position } = serde_json::from_slice(value).map_err(no_position)?;
+        if position > JOB_VERSION {
+            let message = format!(
+                "the job's position was written by a newer program (format {position}, this one reads up to {JOB_VERSION})"
+            );
+            return Err(Error::new(ErrorKind::InputChanged, message));
+        }
+        serde_json::from_slice(value).map_err(no_position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn position() -> JobPosition {
+        JobPosition {
+            version: JOB_VERSION,
+            program: "0.1.0".into(),
+            identity: JobIdentity {
+                job: "usage:/data/usage.csv".into(),
+                topic: "usage".into(),
+                topic_id: Some("id".into()),
+                schema_id: Some(1),
+                plan: json!({"delimiter": ","}),
+            },
+            is_complete: false,
+            sources: vec!["/data/usage.csv".into()],
+            source: 0,
+            load: LoadPosition::start(),
+            producer_ids: vec![4000],
+            runs: 1,
+            started_at: 1,
+            written_at: 2,
+        }
+    }
+
+    #[test]
+    fn is_read_as_it_was_written() {
+        let position = position();
+        let text = position.to_json().unwrap();
+        assert!(text.starts_with(r#"{"position":1,"#), "{text}");
+        assert_eq!(JobPosition::parse(text.as_bytes()).unwrap(), position);
+    }
+
+    #[test]
+    fn fields_of_later_programs_are_passed_over_and_later_formats_refused() {
+        let mut value = serde_json::to_value(position()).unwrap();
+        value["splits"] = json!([1]);
+        let text = value.to_string();
+        assert_eq!(JobPosition::parse(text.as_bytes()).unwrap(), position());
+        value["position"] = json!(JOB_VERSION + 1);
+        let refused = JobPosition::parse(value.to_string().as_bytes()).unwrap_err();
+        assert!(refused.to_string().contains("newer program"), "{refused}");
+        for text in ["", "{}", "[1]", "{\"position\": 1}"] {
+            assert!(JobPosition::parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_names_topic_and_inputs() {
+        let sources = ["/data/a.csv".to_owned(), "/data/b.csv".to_owned()];
+        assert_eq!(
+            JobIdentity::default_id("usage", &sources),
+            "usage:/data/a.csv,/data/b.csv"
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! Jobs through the library: each run takes over where the last one was committed, whatever became of it, and every row is in the topic once.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which fail by panicking"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::usage;
+use serde_json::json;
+use tidegate::bridge::{Job, JobSink, SystemClock};
+use tidegate::core::encode::ValueFormat;
+use tidegate::core::event::Event;
+use tidegate::core::job::{JobIdentity, JobPosition};
+use tidegate::core::key::KeyChoice;
+use tidegate::core::partition::Partitioner;
+use tidegate::core::position::LoadPosition;
+use tidegate::core::publish::{CommitCadence, Outcome, PublishOptions, Source, publish};
+use tidegate::core::read::{CsvFormat, RowReader};
+use tidegate::core::receipt::Status;
+use tidegate::core::rejects::RejectsOptions;
+use tidegate::core::schema::{PlanRequest, RecordPlan};
+use tidegate::kafka::admin::NewTopic;
+use tidegate::kafka::producer::ProducerConfig;
+use tidegate::kafka::{self, Client, ClientConfig, read_committed};
+use tidegate_broker::{Action, ApiKey, Rule};
+use tidegate_testkit::{Cluster, for_each_cluster};
+
+const SCHEMA: &str = r#"{"type": "record", "name": "Usage", "fields": [
+    {"name": "timestamp", "type": "long"}, {"name": "container_id", "type": "string"},
+    {"name": "machine_id", "type": "string"}, {"name": "cpu", "type": "double"}]}"#;
+
+struct Text(String);
+
+impl Source for Text {
+    type Reader = Cursor<Vec<u8>>;
+
+    fn open(&self, byte: u64) -> std::io::Result<Self::Reader> {
+        let mut reader = Cursor::new(self.0.clone().into_bytes());
+        reader.set_position(byte);
+        Ok(reader)
+    }
+}
+
+/// One job on one cluster: its input and its topics.
+struct Work {
+    client: Client,
+    input: Text,
+    rows: u64,
+    job: Job,
+}
+
+impl Work {
+    fn new(cluster: &Cluster, rows: u32, partitions: i32) -> Self {
+        let client = Client::connect(ClientConfig::new(cluster.bootstrap()).unwrap()).unwrap();
+        let (topic, positions_topic) = (cluster.unique("rows"), cluster.unique("positions"));
+        for (name, partitions, policy) in [
+            (&topic, partitions, "delete"),
+            (&positions_topic, 1, "compact"),
+        ] {
+            let configs = BTreeMap::from([("cleanup.policy".to_owned(), policy.to_owned())]);
+            let new = NewTopic {
+                name: name.clone(),
+                partitions: Some(partitions),
+                replication_factor: None,
+                configs,
+            };
+            client.admin().create_topic(&new).unwrap();
+        }
+        let sources = vec!["/data/usage.csv".to_owned()];
+        let identity = JobIdentity {
+            job: JobIdentity::default_id(&topic, &sources),
+            topic,
+            topic_id: None,
+            schema_id: None,
+            plan: json!({}),
+        };
+        Self {
+            client,
+            input: Text(usage(rows, 1)),
+            rows: u64::from(rows),
+            job: Job {
+                identity,
+                sources,
+                positions_topic,
+                transaction_timeout: Duration::from_secs(60),
+            },
+        }
+    }
+
+    fn open(&self) -> (JobSink, Option<JobPosition>) {
+        JobSink::open(&self.client, ProducerConfig::default(), self.job.clone()).unwrap()
+    }
+
+    /// A run that commits every few rows, and is told of it.
+    fn run(
+        &self,
+        sink: &mut JobSink,
+        position: &LoadPosition,
+        interrupt: &AtomicBool,
+        events: &mut dyn FnMut(Event<'_>),
+    ) -> Outcome {
+        let csv = CsvFormat::default();
+        let reader = RowReader::open(self.input.open(0).unwrap(), csv.clone()).unwrap();
+        let plan = RecordPlan::compile(&PlanRequest {
+            schema: SCHEMA,
+            header: reader.header(),
+            csv: &csv,
+            format: ValueFormat::Json,
+            key: &KeyChoice::Default,
+            group_by: &[],
+            map: &[],
+        })
+        .unwrap();
+        let options = PublishOptions {
+            csv: &csv,
+            plan: &plan,
+            schema_id: None,
+            partitioner: Partitioner::default(),
+            rejects: &RejectsOptions::default(),
+            commits: CommitCadence {
+                interval: Duration::from_secs(60),
+                bytes: 400,
+            },
+            interrupt,
+        };
+        publish(
+            &self.input,
+            position,
+            &options,
+            None,
+            sink,
+            &SystemClock::new(),
+            events,
+        )
+        .unwrap()
+    }
+
+    /// Each row is committed once.
+    fn check(&self, partitions: i32) {
+        let mut found = Vec::new();
+        for partition in 0..partitions {
+            read_committed(
+                &self.client,
+                &self.job.identity.topic,
+                partition,
+                |record| {
+                    let key = std::str::from_utf8(record.key.unwrap()).unwrap();
+                    found.push(key.parse::<u64>().unwrap());
+                    Ok(())
+                },
+            )
+            .unwrap();
+        }
+        found.sort_unstable();
+        assert_eq!(found, (0..self.rows).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_job_goes_on_where_it_was_committed() {
+    for_each_cluster(|cluster| {
+        let work = Work::new(cluster, 300, 2);
+        let (mut sink, found) = work.open();
+        assert_eq!(found, None);
+        let (interrupt, mut commits) = (AtomicBool::new(false), 0);
+        let outcome = work.run(
+            &mut sink,
+            &LoadPosition::start(),
+            &interrupt,
+            &mut |event| {
+                if let Event::Committed { .. } = event {
+                    commits += 1;
+                    interrupt.store(commits == 3, Ordering::Relaxed);
+                }
+            },
+        );
+        assert_eq!((outcome.status, commits), (Status::Interrupted, 3));
+        // Nobody says goodbye: the next run takes the job over.
+        let (mut next, found) = work.open();
+        let found = found.unwrap();
+        assert_eq!((found.runs, found.is_complete), (1, false));
+        assert_eq!(found.load, outcome.position.unwrap());
+        assert!(found.load.input.row > 0 && found.load.input.row < work.rows);
+        let outcome = work.run(&mut next, &found.load, &AtomicBool::new(false), &mut |_| {});
+        assert_eq!(
+            (outcome.status, outcome.rows.read),
+            (Status::Complete, work.rows)
+        );
+        work.check(2);
+        // The first run was fenced, and learns it at its next commit.
+        let late = work.run(&mut sink, &found.load, &AtomicBool::new(false), &mut |_| {});
+        let cause = late.error.unwrap().into_source().unwrap();
+        let cause = cause.downcast_ref::<kafka::Error>().unwrap();
+        assert_eq!(cause.kind(), kafka::ErrorKind::Fenced, "{cause}");
+        drop(next);
+        let (_, found) = work.open();
+        let found = found.unwrap();
+        assert_eq!((found.runs, found.is_complete), (2, true));
+        assert_eq!(found.load.records, work.rows);
+        work.check(2);
+    });
+}
+
+/// The answer to a commit is lost, or it was never worked on: the same run goes on, and no row is there twice.
+#[test]
+fn a_commit_whose_answer_is_lost_is_found_out() {
+    for action in [Action::DisconnectAfter, Action::Disconnect] {
+        let cluster = Cluster::embedded();
+        let work = Work::new(&cluster, 200, 1);
+        let (mut sink, _) = work.open();
+        let fault = Rule::new(ApiKey::EndTxn, action).after(1).times(2);
+        let fault = cluster.broker().unwrap().faults().inject(fault);
+        let never = AtomicBool::new(false);
+        let outcome = work.run(&mut sink, &LoadPosition::start(), &never, &mut |_| {});
+        assert_eq!(fault.fired(), 2, "{action:?}");
+        assert_eq!(outcome.status, Status::Complete, "{:?}", outcome.error);
+        drop(sink);
+        let (_, found) = work.open();
+        assert!(found.unwrap().is_complete);
+        work.check(1);
+    }
+}
