@@ -16,7 +16,6 @@ use tidegate_broker::{Action, ApiKey, Rule};
 use tidegate_kafka::{
     Client, Consumer, ConsumerConfig, CoordinatorKind, ErrorKind, GroupConfig, Isolation, Reset,
 };
-use tidegate_testkit::cluster::Kind;
 use tidegate_testkit::{Cluster, for_each_kafka, unique_name};
 use tidegate_wire::Compression;
 
@@ -377,11 +376,7 @@ fn transact(client: &Client, topic: &str, name: &str, values: &[Vec<u8>], commit
 
 #[test]
 fn aborted_transactions_are_not_seen() {
-    for_each_kafka(|kind, bootstrap| {
-        if kind == Kind::Embedded {
-            // It has no transactions.
-            return;
-        }
+    for_each_kafka(|_, bootstrap| {
         let client = connect(bootstrap);
         let (topic, name) = (unique_name("transactions"), unique_name("transactional"));
         create(&client, &topic, 1);
