@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::usage;
 use serde_json::json;
-use tidegate::bridge::{Job, JobSink, SystemClock};
+use tidegate::bridge::{Job, JobSink, SystemClock, prepare_positions_topic};
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::event::Event;
 use tidegate::core::job::{JobIdentity, JobPosition};
@@ -48,6 +48,16 @@ impl Source for Text {
     }
 }
 
+fn create(client: &Client, name: &str, partitions: i32, policy: &str) {
+    let topic = NewTopic {
+        name: name.to_owned(),
+        partitions: Some(partitions),
+        replication_factor: None,
+        configs: BTreeMap::from([("cleanup.policy".to_owned(), policy.to_owned())]),
+    };
+    client.admin().create_topic(&topic).unwrap();
+}
+
 /// One job on one cluster: its input and its topics.
 struct Work {
     client: Client,
@@ -60,19 +70,8 @@ impl Work {
     fn new(cluster: &Cluster, rows: u32, partitions: i32) -> Self {
         let client = Client::connect(ClientConfig::new(cluster.bootstrap()).unwrap()).unwrap();
         let (topic, positions_topic) = (cluster.unique("rows"), cluster.unique("positions"));
-        for (name, partitions, policy) in [
-            (&topic, partitions, "delete"),
-            (&positions_topic, 1, "compact"),
-        ] {
-            let configs = BTreeMap::from([("cleanup.policy".to_owned(), policy.to_owned())]);
-            let new = NewTopic {
-                name: name.clone(),
-                partitions: Some(partitions),
-                replication_factor: None,
-                configs,
-            };
-            client.admin().create_topic(&new).unwrap();
-        }
+        create(&client, &topic, partitions, "delete");
+        prepare_positions_topic(&client, &positions_topic).unwrap();
         let sources = vec!["/data/usage.csv".to_owned()];
         let identity = JobIdentity {
             job: JobIdentity::default_id(&topic, &sources),
@@ -205,6 +204,29 @@ fn a_job_goes_on_where_it_was_committed() {
         assert_eq!((found.runs, found.is_complete), (2, true));
         assert_eq!(found.load.records, work.rows);
         work.check(2);
+    });
+}
+
+/// A topic that loses positions, or spreads them, is refused; one that is right is used as it is.
+#[test]
+fn the_topic_for_positions_must_keep_them() {
+    for_each_cluster(|cluster| {
+        let client = Client::connect(ClientConfig::new(cluster.bootstrap()).unwrap()).unwrap();
+        for (partitions, policy, said) in [
+            (1, "delete", "cleanup.policy delete"),
+            (2, "compact", "2 partitions"),
+        ] {
+            let name = cluster.unique("positions");
+            create(&client, &name, partitions, policy);
+            let refused = prepare_positions_topic(&client, &name).unwrap_err();
+            assert_eq!(refused.kind(), kafka::ErrorKind::Topic);
+            assert!(refused.to_string().contains(said), "{refused}");
+        }
+        let name = cluster.unique("positions");
+        prepare_positions_topic(&client, &name).unwrap();
+        prepare_positions_topic(&client, &name).unwrap();
+        let configs = client.admin().topic_configs(&name).unwrap();
+        assert_eq!(configs["segment.bytes"], "16777216");
     });
 }
 

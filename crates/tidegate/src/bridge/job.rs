@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidegate_core::job::{JOB_VERSION, JobIdentity, JobPosition};
 use tidegate_core::position::LoadPosition;
 use tidegate_core::produce::{OutRecord, Produce, RolledBack, Settled, SinkError, UnknownOffset};
+use tidegate_kafka::admin::NewTopic;
 use tidegate_kafka::producer::{ProducerConfig, ProducerRecord, Topic, Transactional};
 use tidegate_kafka::{Client, Error, ErrorKind, read_committed};
 
@@ -83,6 +84,46 @@ impl JobSink {
             next,
         };
         Ok((sink, found))
+    }
+}
+
+/// Makes sure that the topic for positions is there and keeps them: compacted, so that the last position of a job stays, and with one partition, so that
+/// there is one last. Creates it where it is missing.
+///
+/// # Errors
+/// [`ErrorKind::Topic`] for one that is set up otherwise; as [`Admin::create_topic`](tidegate_kafka::admin::Admin::create_topic).
+pub fn prepare_positions_topic(client: &Client, name: &str) -> Result<(), Error> {
+    let admin = client.admin();
+    let Some(found) = admin.describe_topic(name)? else {
+        let configs = [
+            ("cleanup.policy", "compact"),
+            ("segment.bytes", "16777216"),
+            ("segment.ms", "3600000"),
+        ];
+        let configs = configs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let topic = NewTopic {
+            name: name.to_owned(),
+            partitions: Some(1),
+            replication_factor: None,
+            configs: configs.into(),
+        };
+        return admin.create_topic(&topic);
+    };
+    let partitions = found.partitions.len();
+    if partitions != 1 {
+        let message = format!("{name} has {partitions} partitions, and positions need one");
+        return Err(Error::new(ErrorKind::Topic, message));
+    }
+    let configs = admin.topic_configs(name)?;
+    match configs.get("cleanup.policy").map(String::as_str) {
+        Some("compact") => Ok(()),
+        policy => {
+            let policy = policy.unwrap_or("unknown");
+            let message = format!(
+                "{name} has cleanup.policy {policy}: positions in it would be deleted in time, and the job be sent again; it must be compact"
+            );
+            Err(Error::new(ErrorKind::Topic, message))
+        }
     }
 }
 

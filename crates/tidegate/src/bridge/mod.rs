@@ -15,6 +15,6 @@ mod sink;
 
 pub use clock::SystemClock;
 pub use commits::GroupCommits;
-pub use job::{Job, JobSink};
+pub use job::{Job, JobSink, prepare_positions_topic};
 pub use reader::{ReadRange, TopicReader};
 pub use sink::TopicSink;
