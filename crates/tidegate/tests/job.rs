@@ -28,8 +28,9 @@ use tidegate::core::rejects::RejectsOptions;
 use tidegate::core::schema::{PlanRequest, RecordPlan};
 use tidegate::kafka::admin::NewTopic;
 use tidegate::kafka::producer::ProducerConfig;
-use tidegate::kafka::{self, Client, ClientConfig, read_committed};
+use tidegate::kafka::{self, Client, ClientConfig, Isolation, OffsetSpec, read_committed};
 use tidegate_broker::{Action, ApiKey, Rule};
+use tidegate_testkit::program::wait_until;
 use tidegate_testkit::{Cluster, for_each_cluster};
 
 const SCHEMA: &str = r#"{"type": "record", "name": "Usage", "fields": [
@@ -141,6 +142,20 @@ impl Work {
         .unwrap()
     }
 
+    /// Waits until the coordinator has ended the transaction whose last record stands before `end`: its marker stands there.
+    fn wait_for_marker(&self, end: i64) {
+        let latest = || {
+            let offsets = self.client.admin().list_offsets(
+                &self.job.identity.topic,
+                &[0],
+                OffsetSpec::Latest,
+                Isolation::ReadUncommitted,
+            );
+            offsets.unwrap()[0].1
+        };
+        wait_until(Duration::from_secs(60), || latest() > end).unwrap();
+    }
+
     /// Each row is committed once.
     fn check(&self, partitions: i32) {
         let mut found = Vec::new();
@@ -228,6 +243,36 @@ fn the_topic_for_positions_must_keep_them() {
         let configs = client.admin().topic_configs(&name).unwrap();
         assert_eq!(configs["segment.bytes"], "16777216");
     });
+}
+
+/// A pause longer than the transaction time-out (a suspended process, say): what was open is rolled back and sent again.
+#[test]
+fn a_transaction_that_ran_out_of_time_is_replayed() {
+    let cluster = Cluster::embedded();
+    let mut work = Work::new(&cluster, 200, 1);
+    work.job.transaction_timeout = Duration::from_secs(1);
+    let (mut sink, _) = work.open();
+    let (mut settled, mut replays) = (0, Vec::new());
+    let outcome = work.run(
+        &mut sink,
+        &LoadPosition::start(),
+        &AtomicBool::new(false),
+        &mut |event| match event {
+            Event::BatchSettled(batch) => {
+                settled += 1;
+                if settled == 3 {
+                    let end = batch.base_offset.unwrap() + i64::from(batch.records);
+                    work.wait_for_marker(end);
+                }
+            }
+            Event::Replaying { after_row, .. } => replays.push(after_row),
+            _ => {}
+        },
+    );
+    assert_eq!(outcome.status, Status::Complete, "{:?}", outcome.error);
+    assert!(replays.len() == 1 && replays[0] > 0, "{replays:?}");
+    assert_eq!((outcome.rows.read, outcome.records.delivered), (200, 200));
+    work.check(1);
 }
 
 /// The answer to a commit is lost, or it was never worked on: the same run goes on, and no row is there twice.
