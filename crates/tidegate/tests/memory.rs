@@ -25,7 +25,10 @@ fn peak(process: u32) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// The peak of a load of `file` into a new topic. The file is many times as large as the bound.
+/// How long a load may take, where a thousand partitions have to be made first.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// The peak of a load of `file` into a new topic.
 fn peak_of_a_load(cluster: &Cluster, file: &str, partitions: u32) -> u64 {
     let topic = cluster.unique("memory");
     let partitions = partitions.to_string();
@@ -40,9 +43,9 @@ fn peak_of_a_load(cluster: &Cluster, file: &str, partitions: u32) -> u64 {
         "--format",
         "json",
     ];
-    let mut load = on(cluster, arguments).start();
+    let mut load = on(cluster, arguments).timeout(PATIENCE).start();
     let mut highest = 0;
-    wait_until(Duration::from_secs(100), || {
+    wait_until(PATIENCE, || {
         highest = highest.max(peak(load.id()).unwrap_or(0));
         !load.is_running()
     })
@@ -56,8 +59,9 @@ fn a_load_stays_within_its_memory() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.name("usage.csv");
-        UsageFile::new(4_000_000).write(file.as_ref()).unwrap();
-        assert!(std::fs::metadata(&file).unwrap().len() > 90 * MIB);
+        UsageFile::new(3_000_000).write(file.as_ref()).unwrap();
+        // Whatever grew with the input would be over the lowest bound.
+        assert!(std::fs::metadata(&file).unwrap().len() > 60 * MIB);
         for (partitions, bound) in [(1, 51 * MIB), (4, 60 * MIB), (1000, 512 * MIB)] {
             let peak = peak_of_a_load(cluster, &file, partitions);
             assert!(peak > 4 * MIB, "{peak} bytes: it was not seen at work");
