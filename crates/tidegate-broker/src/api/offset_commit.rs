@@ -84,14 +84,19 @@ fn answer(partition: i32, code: i16) -> OffsetCommitResponsePartition {
         .with_error_code(code)
 }
 
-/// Whether a position can be kept: the code for what is in the way.
-pub(super) fn check_position(topic: Option<&Topic>, partition: i32, metadata: &str) -> i16 {
-    let exists = topic.is_some_and(|topic| topic.partition(partition).is_some());
+/// Puts a position that can be kept into `offsets`; else gives the code for what is in the way.
+pub(super) fn judge_position(
+    topic: Option<&Topic>,
+    position: CommittedPartition,
+    offsets: &mut Vec<CommittedPartition>,
+) -> i16 {
+    let exists = topic.is_some_and(|topic| topic.partition(position.partition).is_some());
     if !exists {
         codes::UNKNOWN_TOPIC_OR_PARTITION
-    } else if metadata.len() > MAX_METADATA_LEN {
+    } else if position.committed.metadata.len() > MAX_METADATA_LEN {
         codes::OFFSET_METADATA_TOO_LARGE
     } else {
+        offsets.push(position);
         codes::NONE
     }
 }
@@ -106,19 +111,20 @@ fn judge(
     let mut answers = Vec::with_capacity(topic.partitions.len());
     for partition in &topic.partitions {
         let index = partition.partition_index;
-        let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
-        let code = check_position(known.as_deref(), index, metadata);
-        if code == codes::NONE {
-            offsets.push(CommittedPartition {
-                topic: topic.name.to_string(),
-                partition: index,
-                committed: Committed {
-                    offset: partition.committed_offset,
-                    leader_epoch: partition.committed_leader_epoch,
-                    metadata: metadata.to_owned(),
-                },
-            });
-        }
+        let position = CommittedPartition {
+            topic: topic.name.to_string(),
+            partition: index,
+            committed: Committed {
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: partition
+                    .committed_metadata
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
+            },
+        };
+        let code = judge_position(known.as_deref(), position, offsets);
         answers.push(answer(index, code));
     }
     OffsetCommitResponseTopic::default()

@@ -7,7 +7,7 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 use kafka_protocol::messages::{ProducerId, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use kafka_protocol::protocol::VersionRange;
 
-use super::offset_commit::check_position;
+use super::offset_commit::judge_position;
 use super::{Api, Context};
 use crate::codes;
 use crate::group::Sender;
@@ -84,19 +84,20 @@ fn judge(
     let known = shared.topics.by_name(&topic.name);
     let partitions = topic.partitions.iter().map(|partition| {
         let index = partition.partition_index;
-        let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
-        let code = check_position(known.as_deref(), index, metadata);
-        if code == codes::NONE {
-            offsets.push(CommittedPartition {
-                topic: topic.name.to_string(),
-                partition: index,
-                committed: Committed {
-                    offset: partition.committed_offset,
-                    leader_epoch: partition.committed_leader_epoch,
-                    metadata: metadata.to_owned(),
-                },
-            });
-        }
+        let position = CommittedPartition {
+            topic: topic.name.to_string(),
+            partition: index,
+            committed: Committed {
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: partition
+                    .committed_metadata
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
+            },
+        };
+        let code = judge_position(known.as_deref(), position, offsets);
         answer(index, code)
     });
     TxnOffsetCommitResponseTopic::default()
