@@ -1,7 +1,8 @@
 //! The sink of a job: rows and the position behind them in one transaction, so that a run that was killed is gone on with, and nothing is sent twice.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use tidegate_core::clock::Clock as _;
 use tidegate_core::job::{JOB_VERSION, JobIdentity, JobPosition};
 use tidegate_core::position::LoadPosition;
 use tidegate_core::produce::{OutRecord, Produce, RolledBack, Settled, SinkError, UnknownOffset};
@@ -9,6 +10,7 @@ use tidegate_kafka::admin::NewTopic;
 use tidegate_kafka::producer::{ProducerConfig, ProducerRecord, Topic, Transactional};
 use tidegate_kafka::{Client, Error, ErrorKind, read_committed};
 
+use crate::bridge::clock::SystemClock;
 use crate::bridge::sink::TopicSink;
 
 /// What a run of a job is opened with.
@@ -29,8 +31,8 @@ pub struct Job {
 pub struct JobSink {
     sink: TopicSink,
     positions: Topic,
+    positions_topic: String,
     client: Client,
-    job: Job,
     /// What is written next, but for the place.
     next: JobPosition,
 }
@@ -56,17 +58,17 @@ impl JobSink {
         };
         let mut sink = TopicSink::open(client, config, &job.identity.topic)?;
         let positions = sink.producer().topic(&job.positions_topic)?;
-        let found = read_position(client, &job)?;
+        let found = read_position(client, &job.positions_topic, &job.identity.job)?;
         let (runs, started_at) = match &found {
             Some(found) => (found.runs, found.started_at),
-            None => (0, now()),
+            None => (0, SystemClock::new().unix_millis()),
         };
         let next = JobPosition {
             version: JOB_VERSION,
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            identity: job.identity.clone(),
+            identity: job.identity,
             is_complete: false,
-            sources: job.sources.clone(),
+            sources: job.sources,
             source: 0,
             load: LoadPosition::start(),
             producer_ids: found
@@ -79,8 +81,8 @@ impl JobSink {
         let sink = Self {
             sink,
             positions,
+            positions_topic: job.positions_topic,
             client: client.clone(),
-            job,
             next,
         };
         Ok((sink, found))
@@ -128,23 +130,19 @@ pub fn prepare_positions_topic(client: &Client, name: &str) -> Result<(), Error>
 }
 
 /// The last committed position of a job. Only meaningful once the job is taken over: until then the run before may still write.
-fn read_position(client: &Client, job: &Job) -> Result<Option<JobPosition>, SinkError> {
-    let key = job.identity.job.as_bytes();
+fn read_position(
+    client: &Client,
+    positions_topic: &str,
+    job: &str,
+) -> Result<Option<JobPosition>, SinkError> {
     let mut last = None;
-    read_committed(client, &job.positions_topic, 0, |record| {
-        if record.key == Some(key) {
+    read_committed(client, positions_topic, 0, |record| {
+        if record.key == Some(job.as_bytes()) {
             last = record.value.map(<[u8]>::to_vec);
         }
         Ok(())
     })?;
     Ok(last.as_deref().map(JobPosition::parse).transpose()?)
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }
 
 /// The client's errors as the pipeline has them: it asks for a rollback by its own name.
@@ -197,16 +195,12 @@ impl Produce for JobSink {
     }
 
     fn commit(&mut self, position: &LoadPosition, is_complete: bool) -> Result<(), SinkError> {
-        for id in self.sink.producer_ids() {
-            if !self.next.producer_ids.contains(&id) {
-                self.next.producer_ids.push(id);
-            }
-        }
+        self.next.producer_ids = self.producer_ids();
         (self.next.load, self.next.is_complete) = (position.clone(), is_complete);
-        self.next.written_at = now();
+        self.next.written_at = SystemClock::new().unix_millis();
         let value = self.next.to_json()?;
         let record = ProducerRecord {
-            key: Some(self.job.identity.job.as_bytes()),
+            key: Some(self.next.identity.job.as_bytes()),
             value: Some(value.as_bytes()),
             tag: position.input.row,
             ..ProducerRecord::default()
@@ -222,7 +216,9 @@ impl Produce for JobSink {
     }
 
     fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {
-        Ok(read_position(&self.client, &self.job)?.map(|found| found.load))
+        let job = &self.next.identity.job;
+        let found = read_position(&self.client, &self.positions_topic, job)?;
+        Ok(found.map(|found| found.load))
     }
 
     fn producer_ids(&self) -> Vec<i64> {
