@@ -1,18 +1,22 @@
 //! Jobs: a load that can be gone on with has an identity, and a record in the positions topic that says where it stands.
 //!
-//! There is one record for each commit, with the job's id as its key, in the same transaction as the rows it speaks of. The topic is compacted, so
-//! the last one of a job stays. Its value is one JSON object; [`JOB_VERSION`] is its format. A reader takes what it knows, ignores fields it does not
+//! There is one record for each commit, with the job's id as its key. The topic is compacted, so the last one of a job stays. Its value is one JSON object; [`JOB_VERSION`] is its format. A reader takes what it knows, ignores fields it does not
 //! know, and refuses a higher version: a position that is only half understood would lose rows or send them twice.
 //!
 //! ```json
 //! {
-//!   "position": 1, "tidegate": "0.1.0", "job": "usage:/data/usage.csv", "is_complete": false,
+//!   "position": 1, "tidegate": "0.1.0", "job": "usage:/data/usage.csv", "delivery": "exactly-once", "is_complete": false,
 //!   "topic": "usage", "topic_id": "Q0xHTTNTVlVCcmNrZVd5Zw", "schema_id": 1, "plan": {},
 //!   "sources": ["/data/usage.csv"], "source": 0,
 //!   "load": {"input": {"byte": 4242, "line": 121, "row": 120}, "prefix": {"bytes": 4242, "hash": "..."}, "records": 12, "...": 0},
-//!   "producer_ids": [4000], "runs": 1, "started_at": 1700000000000, "written_at": 1700000000042
+//!   "rejects_file": null, "producer_ids": [4000], "repeats": [], "runs": 1,
+//!   "started_at": 1700000000000, "written_at": 1700000000042, "seconds": 0.042
 //! }
 //! ```
+//!
+//! # Delivery
+//! Exactly once, the record is in the same transaction as the rows it speaks of. At least once, it is written after they were acknowledged; a run
+//! that dies in between leaves records behind it that the next run sends again. Which these are is known: [`Repeat`] keeps it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,14 +47,60 @@ pub struct JobPosition {
     pub source: usize,
     /// Where it stands in that, and what is in the topic.
     pub load: LoadPosition,
+    /// Where rejected rows are written, as an absolute path; `None` where none were to be written.
+    pub rejects_file: Option<String>,
     /// Producer ids of all runs so far, oldest first.
     pub producer_ids: Vec<i64>,
+    /// Of a job that is delivered at least once: what earlier runs have sent beyond the position that the run after them began at.
+    pub repeats: Vec<Repeat>,
     /// How many runs the job has had.
     pub runs: u32,
     /// When the first of them began, in milliseconds since 1970.
     pub started_at: i64,
     /// When this was written.
     pub written_at: i64,
+    /// How long all runs took up to here, by the monotonic clock.
+    pub seconds: f64,
+}
+
+/// What a load promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// Every accepted row is in the topic once, whatever happened on the way.
+    ExactlyOnce,
+    /// Every accepted row is in the topic; once within a run, perhaps again in the next one.
+    AtLeastOnce,
+}
+
+impl std::fmt::Display for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ExactlyOnce => "exactly-once",
+            Self::AtLeastOnce => "at-least-once",
+        })
+    }
+}
+
+/// Records of a run that the next run sent again: all of these producer ids above these offsets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeat {
+    /// The producer ids of the run.
+    pub producer_ids: Vec<i64>,
+    /// By partition: the job's last offset at the position the next run began at; `None` where it had none.
+    pub after: Vec<Option<i64>>,
+}
+
+impl Repeat {
+    /// Whether the record at this place is one of them.
+    #[must_use]
+    pub fn holds(&self, producer_id: i64, partition: i32, offset: i64) -> bool {
+        let after = usize::try_from(partition)
+            .ok()
+            .and_then(|index| self.after.get(index));
+        self.producer_ids.contains(&producer_id)
+            && after.is_some_and(|after| after.is_none_or(|after| offset > after))
+    }
 }
 
 /// What must be the same in each run of a job, for its records to be those of one load.
@@ -58,6 +108,8 @@ pub struct JobPosition {
 pub struct JobIdentity {
     /// The job's id: the key of its positions, and its transactional id.
     pub job: String,
+    /// What is promised.
+    pub delivery: Delivery,
     /// The topic.
     pub topic: String,
     /// The topic's id, where the cluster tells one: a topic that was deleted and made again is another one.
@@ -128,6 +180,7 @@ mod tests {
             program: "0.1.0".into(),
             identity: JobIdentity {
                 job: "usage:/data/usage.csv".into(),
+                delivery: Delivery::ExactlyOnce,
                 topic: "usage".into(),
                 topic_id: Some("id".into()),
                 schema_id: Some(1),
@@ -137,10 +190,13 @@ mod tests {
             sources: vec!["/data/usage.csv".into()],
             source: 0,
             load: LoadPosition::start(),
+            rejects_file: None,
             producer_ids: vec![4000],
+            repeats: Vec::new(),
             runs: 1,
             started_at: 1,
             written_at: 2,
+            seconds: 0.5,
         }
     }
 
@@ -164,6 +220,17 @@ mod tests {
         for text in ["", "{}", "[1]", "{\"position\": 1}"] {
             assert!(JobPosition::parse(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn repeats_are_what_stands_behind_the_position() {
+        let repeat = Repeat {
+            producer_ids: vec![7],
+            after: vec![Some(10), None],
+        };
+        assert!(!repeat.holds(7, 0, 10) && repeat.holds(7, 0, 11));
+        assert!(repeat.holds(7, 1, 0) && !repeat.holds(8, 1, 0));
+        assert!(!repeat.holds(7, 2, 0), "there was no such partition");
     }
 
     #[test]

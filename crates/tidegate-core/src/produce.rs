@@ -148,8 +148,13 @@ pub trait Produce {
         false
     }
 
-    /// Makes all that was appended since the last commit visible, and with it the position behind it, or nothing of both. All of it has been
-    /// delivered. `is_complete` says that the input ended there. Only asked of a transactional sink.
+    /// Whether it [keeps](Self::commit) where the load stands.
+    fn keeps_positions(&self) -> bool {
+        self.is_transactional()
+    }
+
+    /// Keeps the position. All that was appended before it has been delivered; a transactional sink makes it visible, and with it the
+    /// position, or nothing of both. `is_complete` says that the input ended there. Only asked of a sink that keeps positions.
     ///
     /// # Errors
     /// [`RolledBack`] when nothing of it is in the topic; after any other error nobody knows, until the job is opened again.

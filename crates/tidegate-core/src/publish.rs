@@ -17,6 +17,7 @@ use crate::balance::HoldOptions;
 use crate::clock::Clock;
 use crate::digest::{PrefixDigest, PrefixHasher};
 use crate::event::Event;
+use crate::job::JobPosition;
 use crate::limits::{COMMIT_BYTES, COMMIT_INTERVAL, MAX_REPLAYS, READ_BUFFER};
 use crate::partition::Partitioner;
 use crate::position::{LoadPosition, PartitionPosition};
@@ -28,7 +29,7 @@ use crate::rejects::RejectsOptions;
 use crate::schema::RecordPlan;
 use crate::{Error, ErrorKind, Result};
 
-use attempt::{Attempt, End};
+use attempt::{Attempt, Counts, End};
 
 pub use counter::Counter;
 
@@ -132,6 +133,33 @@ pub struct Outcome {
     pub finished_at: i64,
     /// How long it took, by the monotonic clock.
     pub seconds: f64,
+}
+
+impl Outcome {
+    /// What a job has come to at its position, over all its runs: the outcome of a load that had ended there.
+    #[must_use]
+    pub fn of(job: &JobPosition) -> Self {
+        let (load, counts) = (&job.load, Counts::of(&job.load));
+        Self {
+            status: if job.is_complete {
+                Status::Complete
+            } else {
+                Status::Interrupted
+            },
+            error: None,
+            rows: counts.rows,
+            records: counts.records,
+            partitions: counts.partitions.iter().map(receipt).collect(),
+            source: load.prefix,
+            blank_lines: counts.blank_lines,
+            rejects_length: load.rejects.length,
+            producer_ids: job.producer_ids.clone(),
+            position: Some(load.clone()),
+            started_at: job.started_at,
+            finished_at: job.written_at,
+            seconds: job.seconds,
+        }
+    }
 }
 
 /// Runs a load from `position` to its end.
@@ -257,13 +285,33 @@ fn hash_prefix<S: Source>(source: &S, position: &LoadPosition) -> Result<PrefixH
         at_position.get_or_insert_with(|| hasher.clone());
     }
     if hasher.digest() != position.prefix {
-        let (known, found) = (position.prefix.bytes, hasher.bytes());
-        let message = format!(
-            "the input is not the one the load began with: its first {known} bytes have changed (it has {found} of them)"
-        );
-        return Err(Error::new(ErrorKind::InputChanged, message));
+        return Err(changed(position.prefix.bytes, hasher.bytes()));
     }
     Ok(at_position.unwrap_or(hasher))
+}
+
+/// Whether there is more in the input than `known` of an earlier load, with which it must begin.
+///
+/// # Errors
+/// [`ErrorKind::InputChanged`] when it begins otherwise; [`ErrorKind::Input`] when it cannot be read.
+pub fn has_grown<S: Source>(source: &S, known: &PrefixDigest) -> Result<bool> {
+    let unreadable = |error| Error::input("cannot read the input again", error);
+    let mut input = source.open(0).map_err(unreadable)?;
+    let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
+    hash_up_to(&mut input, known.bytes, &mut hasher, &mut buffer).map_err(unreadable)?;
+    if hasher.digest() != *known {
+        return Err(changed(known.bytes, hasher.bytes()));
+    }
+    hash_up_to(&mut input, known.bytes + 1, &mut hasher, &mut buffer).map_err(unreadable)?;
+    Ok(hasher.bytes() > known.bytes)
+}
+
+/// The error of an input that does not begin as the load knows it.
+fn changed(known: u64, found: u64) -> Error {
+    let message = format!(
+        "the input is not the one the load began with: its first {known} bytes have changed (it has {found} of them)"
+    );
+    Error::new(ErrorKind::InputChanged, message)
 }
 
 /// Hashes `input` up to `end` bytes in all, or to its own end.

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::balance::Target;
 use crate::digest::{Hash128, PrefixDigest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::{Delivery, Repeat};
 use crate::limits::MAX_RECEIPT_SIZE;
 
 /// The version of the format that this program writes, and the highest it reads.
@@ -126,11 +127,14 @@ pub struct Receipt {
     pub program: String,
     /// How the load ended.
     pub status: Status,
-    /// What was promised: `at-least-once` or `exactly-once`.
-    pub delivery: String,
+    /// What was promised.
+    pub delivery: Delivery,
     /// Whether an earlier run of the load may have left records that were sent again.
     #[serde(default)]
     pub may_contain_duplicates: bool,
+    /// Which records these are.
+    #[serde(default)]
+    pub repeats: Vec<Repeat>,
     /// The topic.
     pub topic: String,
     /// The topic's id, where the cluster tells one.
@@ -368,8 +372,9 @@ pub(crate) mod tests {
             version: RECEIPT_VERSION,
             program: "0.1.0".into(),
             status: Status::Complete,
-            delivery: "at-least-once".into(),
+            delivery: Delivery::AtLeastOnce,
             may_contain_duplicates: false,
+            repeats: Vec::new(),
             topic: "usage".into(),
             topic_id: None,
             schema_id: Some(7),

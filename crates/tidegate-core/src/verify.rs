@@ -46,6 +46,8 @@ pub struct VerifyReport {
     pub first_difference: Option<Difference>,
     /// Records of other producers that were passed over.
     pub foreign_records: u64,
+    /// Records that were passed over because the load sent them again, as one that is delivered at least once may.
+    pub repeated_records: u64,
     /// Why it cannot be verified.
     pub reason: Option<String>,
 }
@@ -81,6 +83,7 @@ pub fn verify<S: Source, C: Consume>(
             rows: 0,
             first_difference: None,
             foreign_records: 0,
+            repeated_records: 0,
             reason: Some(reason),
         });
     }
@@ -114,6 +117,7 @@ pub fn verify<S: Source, C: Consume>(
         rows: sink.same_rows(),
         first_difference: difference,
         foreign_records: sink.foreign_records(),
+        repeated_records: sink.repeated_records(),
         reason: interrupted.then(|| "the comparison was interrupted".to_owned()),
     })
 }

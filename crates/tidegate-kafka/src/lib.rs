@@ -25,8 +25,8 @@ pub use cluster::{BrokerAddress, ClusterView, PartitionView, TopicView};
 pub use config::ClientConfig;
 pub use connection::{Connection, MAX_IN_FLIGHT};
 pub use consumer::{
-    Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Reset,
-    TopicPartition, read_committed,
+    Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Outcomes,
+    Reset, TopicPartition, outcomes_behind, read_committed,
 };
 pub use error::{Error, ErrorKind};
 pub use versions::Versions;

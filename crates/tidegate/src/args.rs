@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use tidegate::core::limits::MAX_ROW_SIZE;
+
 use crate::values::{self, Delimiter, MaxRejects};
 
 /// Loads CSV into Kafka as Avro and proves it.
@@ -32,13 +34,16 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Publish the rows of a CSV file to a topic
-    Publish(PublishArgs),
+    Publish(Box<PublishArgs>),
     /// Print the records of a topic, decoded
     Consume(ConsumeArgs),
     /// Wait until a consumer group has committed everything
     Balance(BalanceArgs),
     /// Read a topic back and compare it with the file
     Verify(VerifyArgs),
+    /// List, show and forget jobs: loads that go on where they stopped
+    #[command(subcommand)]
+    Job(JobCommand),
     /// Infer, check, register and show schemas
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -54,6 +59,7 @@ impl Command {
             Self::Consume(_) => "consume",
             Self::Balance(_) => "balance",
             Self::Verify(_) => "verify",
+            Self::Job(_) => "job",
             Self::Schema(_) => "schema",
             Self::Broker(_) => "broker",
         }
@@ -155,15 +161,27 @@ pub(crate) struct RegistryArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "CSV")]
 pub(crate) struct CsvArgs {
-    /// Character between columns; \t for tabs
-    #[arg(long, value_name = "CHAR", default_value_t = Delimiter(b','))]
-    pub(crate) delimiter: Delimiter,
+    /// Character between columns; \t for tabs [default: ,]
+    #[arg(long, value_name = "CHAR")]
+    pub(crate) delimiter: Option<Delimiter>,
     /// Cell text that means null, besides the empty cell
     #[arg(long, value_name = "TOKEN")]
     pub(crate) null: Option<String>,
-    /// Longest row; a longer one is a bad row
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::size)]
-    pub(crate) max_row_size: u64,
+    /// Longest row; a longer one is a bad row [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub(crate) max_row_size: Option<u64>,
+}
+
+impl CsvArgs {
+    /// The character between columns.
+    pub(crate) fn delimiter(&self) -> u8 {
+        self.delimiter.map_or(b',', |delimiter| delimiter.0)
+    }
+
+    /// The longest row in bytes.
+    pub(crate) fn max_row_size(&self) -> u64 {
+        self.max_row_size.unwrap_or(MAX_ROW_SIZE as u64)
+    }
 }
 
 /// What the records look like.
@@ -176,9 +194,9 @@ pub(crate) struct RecordArgs {
     /// Registry subject [default: TOPIC-value]
     #[arg(long, value_name = "NAME")]
     pub(crate) subject: Option<String>,
-    /// Form of the values
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Avro)]
-    pub(crate) format: Format,
+    /// Form of the values [default: avro]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
     /// Consecutive rows equal in these columns make one record with an array of them [default: one record a row]
     #[arg(long, value_name = "COL,...", value_delimiter = ',')]
     pub(crate) group_by: Vec<String>,
@@ -195,6 +213,13 @@ pub(crate) struct RecordArgs {
     pub(crate) no_key: bool,
 }
 
+impl RecordArgs {
+    /// The form of the values.
+    pub(crate) fn format(&self) -> Format {
+        self.format.unwrap_or(Format::Avro)
+    }
+}
+
 /// Form of the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -206,7 +231,9 @@ pub(crate) enum Format {
 
 /// What a publish promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Delivery {
+pub(crate) enum DeliveryChoice {
+    /// In transactions, each with the position behind it: a load that was killed and started again goes on there
+    ExactlyOnce,
     /// Idempotent within a run; a load that was killed and started again may repeat rows
     AtLeastOnce,
 }
@@ -281,9 +308,20 @@ pub(crate) struct RejectArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Delivery")]
 pub(crate) struct DeliveryArgs {
-    /// What is promised
-    #[arg(long, value_enum, value_name = "PROMISE", default_value_t = Delivery::AtLeastOnce)]
-    pub(crate) delivery: Delivery,
+    /// What is promised [default: exactly-once for files, at-least-once for stdin and pipes]
+    #[arg(long, value_enum, value_name = "PROMISE")]
+    pub(crate) delivery: Option<DeliveryChoice>,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// Time between two commits; readers see rows then, and a load that was killed goes on from there
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = values::duration)]
+    pub(crate) commit_interval: Duration,
+    /// How long a transaction may stay open before the cluster rolls it back
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::duration)]
+    pub(crate) transaction_timeout: Duration,
+    /// Forget where the job stands and publish every row again
+    #[arg(long)]
+    pub(crate) restart: bool,
     /// How long the load may go without any progress
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = values::duration)]
     pub(crate) delivery_timeout: Duration,
@@ -299,6 +337,24 @@ pub(crate) struct DeliveryArgs {
     /// Replicas of a topic that is created [default: the broker's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=1_000))]
     pub(crate) replication_factor: Option<i16>,
+}
+
+/// Which job a load is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct JobArgs {
+    /// Identity of the load, taken literally: its transactional id, and the key of its position [default: TOPIC:PATH]
+    #[arg(long, value_name = "ID")]
+    pub(crate) job: Option<String>,
+    #[command(flatten)]
+    pub(crate) positions: PositionsArgs,
+}
+
+/// Where positions are kept.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PositionsArgs {
+    /// Topic that holds the positions of jobs
+    #[arg(long, value_name = "NAME", default_value = "tidegate-positions")]
+    pub(crate) positions_topic: String,
 }
 
 /// Holding back for, and waiting on, a consumer group.
@@ -472,8 +528,10 @@ pub(crate) struct VerifyArgs {
     )]
     pub(crate) topic: Option<String>,
     /// Receipt of the load: says what was published, where, and how
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["schema", "subject", "group_by", "key", "no_key", "null"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["schema", "subject", "group_by", "key", "no_key", "null", "job"])]
     pub(crate) receipt: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
     #[command(flatten)]
     pub(crate) records: RecordArgs,
     #[command(flatten)]
@@ -482,6 +540,38 @@ pub(crate) struct VerifyArgs {
     pub(crate) cluster: ClusterArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+}
+
+/// `tidegate job`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Print every job that has a position, and where it stands
+    List(JobListArgs),
+    /// Print where a job stands, and what it has in the topic
+    Show(JobIdArgs),
+    /// Forget where a job stands: its load begins at the first row again; whoever runs it is stopped
+    Forget(JobIdArgs),
+}
+
+/// `tidegate job list`.
+#[derive(Debug, Args)]
+pub(crate) struct JobListArgs {
+    #[command(flatten)]
+    pub(crate) positions: PositionsArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// `tidegate job show` and `tidegate job forget`.
+#[derive(Debug, Args)]
+pub(crate) struct JobIdArgs {
+    /// The job's id, as `tidegate job list` prints it
+    #[arg(value_name = "ID")]
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) positions: PositionsArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// `tidegate schema`.
@@ -582,6 +672,7 @@ pub(crate) struct BrokerArgs {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use tidegate::core::limits::COMMIT_INTERVAL;
 
     use super::*;
 
@@ -597,12 +688,17 @@ mod tests {
         let Command::Publish(publish) = arguments.command else {
             panic!("publish was typed")
         };
-        assert_eq!(publish.delivery.delivery, Delivery::AtLeastOnce);
+        assert_eq!(publish.delivery.delivery, None);
+        assert_eq!(publish.delivery.commit_interval, COMMIT_INTERVAL);
+        assert_eq!(
+            publish.delivery.transaction_timeout,
+            Duration::from_secs(60)
+        );
         assert_eq!(publish.delivery.delivery_timeout, Duration::from_secs(600));
         assert_eq!(publish.cluster.connect_timeout, Duration::from_secs(12));
         assert_eq!(publish.cluster.request_timeout, Duration::from_secs(10));
-        assert_eq!(publish.csv.max_row_size, 8 << 20);
-        assert_eq!(publish.records.format, Format::Avro);
+        assert_eq!(publish.csv.max_row_size(), 8 << 20);
+        assert_eq!(publish.records.format(), Format::Avro);
         assert!(publish.rejects.on_bad_row.is_none());
     }
 
@@ -643,7 +739,7 @@ mod tests {
                 "-t",
                 "a",
                 "--delivery",
-                "exactly-once",
+                "exactly-twice",
             ],
         ] {
             assert!(Arguments::try_parse_from(wrong).is_err(), "{wrong:?}");

@@ -210,7 +210,7 @@ impl Input {
         } else {
             KeyChoice::Columns(args.key.clone())
         };
-        self.plan_with(schema, value_format(args.format), &key, &args.group_by)
+        self.plan_with(schema, value_format(args.format()), &key, &args.group_by)
     }
 
     /// As [`plan`](Self::plan), from resolved options.
@@ -268,14 +268,14 @@ pub(crate) fn value_format(format: Format) -> ValueFormat {
 }
 
 fn csv_format(csv: &CsvArgs) -> Result<CsvFormat, Failure> {
-    let max_row_size = usize::try_from(csv.max_row_size).map_err(|_| {
+    let max_row_size = usize::try_from(csv.max_row_size()).map_err(|_| {
         Failure::new(
             Kind::Usage,
             "--max-row-size is larger than this machine can address",
         )
     })?;
     Ok(CsvFormat {
-        delimiter: csv.delimiter.0,
+        delimiter: csv.delimiter(),
         null_token: csv.null.clone(),
         max_row_size,
         ..CsvFormat::default()
@@ -345,13 +345,12 @@ fn guess_rows(start: &[u8], header_bytes: u64, length: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::Delimiter;
 
     fn csv() -> CsvArgs {
         CsvArgs {
-            delimiter: Delimiter(b','),
+            delimiter: None,
             null: None,
-            max_row_size: 1 << 20,
+            max_row_size: None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! | step | where |
 //! |---|---|
 //! | what was typed | `args`, `values` |
-//! | what it means: opened, resolved, checked | `plan`, `input`, `value_schema`, `topic`, `service` |
+//! | what it means: opened, resolved, checked | `plan`, `options`, `job`, `input`, `value_schema`, `topic`, `service` |
 //! | doing it | `commands` |
 //! | saying what came of it | `report`, `failure`, `terminal`, `progress`, `record_output` |
 
@@ -13,8 +13,11 @@ mod args;
 mod commands;
 mod failure;
 mod input;
+mod job;
+mod options;
 mod plan;
 mod progress;
+mod receipts;
 mod record_output;
 mod report;
 mod service;

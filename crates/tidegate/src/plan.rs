@@ -3,15 +3,17 @@
 //! [`Load::prepare`] only looks; [`Load::commit`] then registers the schema and creates the topic, which is the last that can fail before
 //! records are sent.
 
-use serde::{Deserialize, Serialize};
+use tidegate::bridge::prepare_positions_topic;
 use tidegate::core::encode::ValueFormat;
-use tidegate::core::key::{KeyChoice, KeyReason};
-use tidegate::core::partition::Partitioner;
+use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
+use tidegate::core::key::KeyReason;
 use tidegate::core::schema::RecordPlan;
 
 use crate::args::{Format, OnBadRow, PublishArgs};
 use crate::failure::{Failure, Kind};
 use crate::input::Input;
+use crate::job::{self, LoadJob};
+use crate::options::ResolvedOptions;
 use crate::report::grouped;
 use crate::service::{Context, Reach, Service, needs_registry};
 use crate::topic::{self, TopicState, TopicWish};
@@ -27,56 +29,10 @@ pub(crate) struct Load<'a> {
     pub(crate) records: RecordPlan,
     /// The cluster.
     pub(crate) service: Service,
+    /// Which job it is; `None` for a load that cannot be gone on with.
+    pub(crate) job: Option<LoadJob>,
     schema: ValueSchema,
     topic: TopicState,
-}
-
-/// Every option that changes records, resolved. It stands in the receipt, and a verification derives the same records from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ResolvedOptions {
-    /// How values are written.
-    pub(crate) format: ValueFormat,
-    /// The schema, in Avro's JSON form, as text: its id in a registry depends on every character.
-    pub(crate) schema: String,
-    /// Columns of the key; empty without one.
-    pub(crate) key: Vec<String>,
-    /// Columns that rows are grouped by; empty without grouping.
-    pub(crate) group_by: Vec<String>,
-    /// The character between columns.
-    pub(crate) delimiter: String,
-    /// Cell text that means null.
-    pub(crate) null: Option<String>,
-    /// Longest row in bytes.
-    pub(crate) max_row_size: u64,
-    /// How partitions are chosen.
-    pub(crate) partitioner: Partitioner,
-}
-
-impl ResolvedOptions {
-    /// What an input and the plan of its records come to.
-    pub(crate) fn of(input: &Input, records: &RecordPlan) -> Self {
-        let owned = |columns: Vec<&str>| columns.into_iter().map(str::to_owned).collect();
-        let format = input.format();
-        Self {
-            format: records.format(),
-            schema: records.schema_json().to_owned(),
-            key: owned(records.key_columns()),
-            group_by: owned(records.group_columns()),
-            delimiter: char::from(format.delimiter).to_string(),
-            null: format.null_token.clone(),
-            max_row_size: format.max_row_size as u64,
-            partitioner: Partitioner::default(),
-        }
-    }
-
-    /// The key as the plan's compiler takes it.
-    pub(crate) fn key_choice(&self) -> KeyChoice {
-        if self.key.is_empty() {
-            KeyChoice::None
-        } else {
-            KeyChoice::Columns(self.key.clone())
-        }
-    }
 }
 
 impl<'a> Load<'a> {
@@ -97,42 +53,117 @@ impl<'a> Load<'a> {
             delivery_timeout: Some(args.delivery.delivery_timeout),
         };
         let service = context.connect(reach)?;
-        let schema = ValueSchema::choose(
-            &args.records,
-            &args.topic,
-            service.registry.as_ref(),
-            || input.infer(&args.topic, &args.records.group_by, args.records.format),
-        )?;
-        let records = input.plan(&schema.json, &args.records)?;
+        let job = LoadJob::find(args, &input, &service.client)?;
+        let found = job.as_ref().and_then(|job| job.found.as_ref());
+        let (input, records, schema) = match found {
+            Some(found) => resumed(args, found, context)?,
+            None => begun(args, input, &service)?,
+        };
         let mut load = Self {
             args,
             input,
             records,
             service,
+            job,
             schema,
             topic: TopicState::Exists(1),
         };
         load.topic = topic::inspect(&load.service.client, &load.wish())?;
+        load.check_topic()?;
         if load.sends_avro() {
             load.schema.check_compatible(load.registry()?)?;
         }
         Ok(load)
     }
 
+    /// Where the job stands that is gone on with.
+    pub(crate) fn found(&self) -> Option<&JobPosition> {
+        self.job.as_ref()?.found.as_ref()
+    }
+
+    /// The job, if all of the input is in the topic already.
+    pub(crate) fn published(&self) -> Result<Option<&JobPosition>, Failure> {
+        match &self.job {
+            Some(job) if job.is_published(&self.input)? => Ok(job.found.as_ref()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Where rejected rows are written.
+    pub(crate) fn rejects_file(&self) -> Option<String> {
+        let rejects = self.args.rejects.rejects.as_deref();
+        rejects.map(job::absolute)
+    }
+
+    /// What is promised.
+    pub(crate) fn delivery(&self) -> Delivery {
+        let job = self.job.as_ref();
+        job.map_or(Delivery::AtLeastOnce, |job| job.delivery)
+    }
+
+    /// The topic of a job that is gone on with must be the one it began with.
+    fn check_topic(&self) -> Result<(), Failure> {
+        let Some(found) = self.found() else {
+            return Ok(());
+        };
+        let name = &self.args.topic;
+        let TopicState::Exists(count) = self.topic else {
+            let message = format!("topic {name} was deleted since the load began");
+            return Err(
+                Failure::new(Kind::Topic, message).hint("--restart publishes every row again")
+            );
+        };
+        let (then, now) = (&found.identity.topic_id, self.topic_id());
+        if let (Some(then), Some(now)) = (then, &now)
+            && then != now
+        {
+            let message =
+                format!("topic {name} was deleted and created again since the load began");
+            return Err(
+                Failure::new(Kind::Topic, message).hint("--restart publishes every row again")
+            );
+        }
+        let then = found.load.partitions.len();
+        if then > 0 && i32::try_from(then) != Ok(count) {
+            let message = format!(
+                "topic {name} has {count} partitions now and had {then} when the load began: rows of one key would stand in two of them"
+            );
+            return Err(Failure::new(Kind::Topic, message).hint(
+                "publish to another topic; --restart publishes every row again to this one",
+            ));
+        }
+        Ok(())
+    }
+
     /// What people should know before the load, though nothing is wrong with it.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Result<Vec<String>, Failure> {
         let mut warnings = self.records.warnings().to_vec();
+        if let Some(job) = &self.job {
+            warnings.extend(job.warning(&self.input, &self.identity(None)?));
+            if job.positions_missing
+                && matches!(self.topic, TopicState::Exists(_))
+                && topic::has_records(&self.service.client, &self.args.topic)?
+            {
+                warnings.push(format!(
+                    "topic {} holds records, and there is no topic {} that would say whether rows of this file are among them",
+                    self.args.topic, job.positions_topic
+                ));
+            }
+        }
         if !self.service.embedded && matches!(self.topic, TopicState::Exists(_)) {
             warnings.extend(topic::durability_warning(
                 &self.service.client,
                 &self.args.topic,
             ));
         }
-        warnings
+        Ok(warnings)
     }
 
-    /// Registers the schema and creates the topic, as far as that is needed; returns the schema's id.
+    /// Registers the schema and creates the topics, as far as that is needed; returns the schema's id.
     pub(crate) fn commit(&self) -> Result<Option<u32>, Failure> {
+        if let Some(job) = &self.job {
+            prepare_positions_topic(&self.service.client, &job.positions_topic)?;
+        }
         let id = match self.records.format() {
             ValueFormat::Avro => Some(self.schema.register(self.registry()?)?),
             ValueFormat::Json => None,
@@ -154,9 +185,53 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Every option that changes records.
-    pub(crate) fn options(&self) -> ResolvedOptions {
-        ResolvedOptions::of(&self.input, &self.records)
+    /// What this run and a later one must have in common.
+    pub(crate) fn identity(&self, schema_id: Option<u32>) -> Result<JobIdentity, Failure> {
+        if let Some(found) = self.found() {
+            return Ok(found.identity.clone());
+        }
+        let id = match &self.job {
+            Some(job) => job.id.clone(),
+            None => JobIdentity::default_id(&self.args.topic, &self.sources()),
+        };
+        Ok(JobIdentity {
+            job: id,
+            delivery: self.delivery(),
+            topic: self.args.topic.clone(),
+            topic_id: self.topic_id(),
+            schema_id,
+            plan: ResolvedOptions::of(&self.input, &self.records).to_json()?,
+        })
+    }
+
+    /// The inputs, in order.
+    pub(crate) fn sources(&self) -> Vec<String> {
+        vec![self.input.identity()]
+    }
+
+    fn topic_id(&self) -> Option<String> {
+        topic::id(&self.service.client, &self.args.topic)
+    }
+
+    /// Whether and where a later run would go on, and what is promised.
+    fn describe_delivery(&self) -> String {
+        let delivery = self.delivery();
+        let Some(job) = &self.job else {
+            let why = if self.input.is_file() {
+                let positions = &self.args.delivery.job.positions.positions_topic;
+                format!("there is no topic {positions}")
+            } else {
+                "a stream".to_owned()
+            };
+            return format!("{delivery}, idempotent, cannot be gone on with ({why})");
+        };
+        let id = &job.id;
+        match job.found.as_ref().map(|found| found.load.input.row) {
+            Some(row) if row > 0 => {
+                format!("{delivery}, job {id}, goes on after row {}", grouped(row))
+            }
+            _ => format!("{delivery}, job {id}"),
+        }
     }
 
     /// The plan in one line.
@@ -183,12 +258,13 @@ impl<'a> Load<'a> {
             (columns, reason) => format!("key {} ({reason})", columns.join(", ")),
         };
         format!(
-            "plan: {} ({rows}) -> topic {} ({}); {}, {unit}, schema {}; {key}; at-least-once, idempotent, {}",
+            "plan: {} ({rows}) -> topic {} ({}); {}, {unit}, schema {}; {key}; {}, {}",
             self.input.name(),
             self.args.topic,
             self.topic.describe(),
             self.records.format(),
             self.schema.describe(),
+            self.describe_delivery(),
             crate::commands::compression(self.args.delivery.compression),
         )
     }
@@ -212,6 +288,39 @@ impl<'a> Load<'a> {
     }
 }
 
+/// A load that begins: its plan comes from what was typed, the registry and the data.
+fn begun(
+    args: &PublishArgs,
+    input: Input,
+    service: &Service,
+) -> Result<(Input, RecordPlan, ValueSchema), Failure> {
+    let registry = service.registry.as_ref();
+    let schema = ValueSchema::choose(&args.records, &args.topic, registry, || {
+        input.infer(&args.topic, &args.records.group_by, args.records.format())
+    })?;
+    let records = input.plan(&schema.json, &args.records)?;
+    Ok((input, records, schema))
+}
+
+/// A load that is gone on with: its plan is the one it began with, whatever the registry or the data would suggest now.
+fn resumed(
+    args: &PublishArgs,
+    found: &JobPosition,
+    context: &Context,
+) -> Result<(Input, RecordPlan, ValueSchema), Failure> {
+    let job = &found.identity.job;
+    let options = ResolvedOptions::parse(&found.identity.plan, &format!("the job {job}"))?;
+    let refused = options.refuse_others(&args.records, &args.csv);
+    refused.map_err(|failure| {
+        failure
+            .hint("leave it out to go on as the load was begun")
+            .hint("--restart publishes every row again; --job NAME makes it another load")
+    })?;
+    let (input, records) = options.open(&args.file, &context.interrupt)?;
+    let schema = ValueSchema::of_job(options.schema, found.identity.schema_id);
+    Ok((input, records, schema))
+}
+
 /// Flags that do not fit together in ways that the parser cannot know.
 fn check_flags(args: &PublishArgs) -> Result<(), Failure> {
     if args.rejects.on_bad_row == Some(OnBadRow::Skip) && args.rejects.rejects.is_none() {
@@ -228,8 +337,14 @@ fn check_flags(args: &PublishArgs) -> Result<(), Failure> {
         );
         return Err(failure.hint("leave one of them out"));
     }
+    if args.delivery.commit_interval >= args.delivery.transaction_timeout {
+        return Err(Failure::new(
+            Kind::Usage,
+            "--commit-interval must be shorter than --transaction-timeout: a transaction would never be committed in time",
+        ));
+    }
     let no_registry = args.cluster.bootstrap_server.is_some() && args.registry.registry.is_none();
-    if args.records.format == Format::Avro && no_registry {
+    if args.records.format() == Format::Avro && no_registry {
         return Err(needs_registry());
     }
     Ok(())

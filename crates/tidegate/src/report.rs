@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use tidegate::core::balance::{BalanceStatus, PartitionBalance};
+use tidegate::core::job::Delivery;
 use tidegate::core::receipt::{PartitionReceipt, RecordCounts, RowCounts};
 use tidegate::core::verify::{Difference, VerifyStatus};
 
@@ -54,8 +55,8 @@ pub(crate) enum Summary {
     Verify(VerifySummary),
     /// What was printed by `consume`.
     Consume(ConsumeSummary),
-    /// An answer about schemas.
-    Schema(SchemaSummary),
+    /// What was asked for: about schemas, about jobs.
+    Answer(AnswerSummary),
 }
 
 /// How a load ended.
@@ -64,6 +65,8 @@ pub(crate) enum Summary {
 pub(crate) enum LoadStatus {
     /// Every accepted row is in the topic.
     Complete,
+    /// An earlier run had brought every accepted row into the topic; nothing was sent.
+    AlreadyPublished,
     /// A signal ended it; what was delivered is stated.
     Interrupted,
     /// `--dry-run`: nothing was sent.
@@ -119,6 +122,10 @@ pub(crate) struct PublishSummary {
     pub(crate) topic: String,
     /// Input as typed.
     pub(crate) source: String,
+    /// The job's id; null for a load that cannot be gone on with.
+    pub(crate) job: Option<String>,
+    /// What was promised.
+    pub(crate) delivery: Delivery,
     /// Rows by outcome.
     pub(crate) rows: RowCounts,
     /// Records by outcome.
@@ -174,6 +181,8 @@ pub(crate) struct VerifySummary {
     pub(crate) first_difference: Option<Difference>,
     /// Records of other producers that were passed over.
     pub(crate) foreign_records: u64,
+    /// Records that were passed over because the load sent them again.
+    pub(crate) repeated_records: u64,
     /// The difference in words, or why it cannot be verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
@@ -188,9 +197,9 @@ pub(crate) struct ConsumeSummary {
     pub(crate) records: u64,
 }
 
-/// Answer of a `schema` command.
+/// Answer of a command that was asked something.
 #[derive(Debug)]
-pub(crate) struct SchemaSummary {
+pub(crate) struct AnswerSummary {
     /// What people read on stdout.
     pub(crate) text: String,
     /// What programs read.
@@ -207,7 +216,7 @@ pub(crate) fn render(command: &str, finished: &Finished, form: OutputForm, quiet
             String::new()
         }
         (OutputForm::Json, _) => format!("{}\n", to_json(command, finished)),
-        (OutputForm::Human, Summary::Schema(summary)) => summary.text.clone(),
+        (OutputForm::Human, Summary::Answer(summary)) => summary.text.clone(),
         (OutputForm::Human, Summary::Nothing | Summary::Consume(_)) => String::new(),
         (OutputForm::Human, _) if quiet => String::new(),
         (OutputForm::Human, Summary::Publish(summary)) => human_publish(summary),
@@ -226,7 +235,7 @@ fn to_json(command: &str, finished: &Finished) -> Value {
         Summary::Consume(summary) => {
             json!({ "status": "failed", "topic": summary.topic, "records": summary.records })
         }
-        Summary::Schema(summary) => summary.json.clone(),
+        Summary::Answer(summary) => summary.json.clone(),
     };
     let mut object = Map::new();
     object.insert("command".to_owned(), json!(command));
@@ -251,6 +260,7 @@ fn early_status(finished: &Finished) -> &'static str {
 fn human_publish(summary: &PublishSummary) -> String {
     let verb = match summary.status {
         LoadStatus::Complete => "published",
+        LoadStatus::AlreadyPublished => "already published",
         LoadStatus::Interrupted => "interrupted",
         LoadStatus::Planned => "planned (nothing was sent)",
         LoadStatus::Failed => "stopped",
@@ -269,23 +279,47 @@ fn human_publish(summary: &PublishSummary) -> String {
         grouped(rejected)
     ));
     let run = summary.this_run;
-    let records = match summary.status {
-        LoadStatus::Planned => format!("{} would be sent", grouped(run.records)),
-        _ => format!("{} delivered", grouped(summary.records.delivered)),
-    };
+    let delivered = grouped(summary.records.delivered);
+    if let Some(row) = summary.resumed_at_row {
+        lines.push(format!(
+            "  this run    went on after row {}: {}, {}",
+            grouped(row),
+            counted(run.rows, "row"),
+            counted(run.records, "record")
+        ));
+    }
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a rounded, non-negative rate"
     )]
     let rate = run.rows_per_second as u64;
-    lines.push(format!(
-        "  records     {records} in {} ({} rows/s)",
-        spoken(run.seconds),
-        grouped(rate)
-    ));
-    let filled: Vec<&PartitionReceipt> = summary
-        .partitions
+    let pace = format!("in {} ({} rows/s)", spoken(run.seconds), grouped(rate));
+    lines.push(match summary.status {
+        LoadStatus::Planned => {
+            format!(
+                "  records     {} would be sent {pace}",
+                grouped(run.records)
+            )
+        }
+        LoadStatus::AlreadyPublished => format!("  records     {delivered} delivered before"),
+        _ => format!("  records     {delivered} delivered {pace}"),
+    });
+    list_partitions(&summary.partitions, &mut lines);
+    let mut text = lines.join("\n") + "\n";
+    if let Some(wait) = &summary.wait {
+        text.push_str(&balance_table(wait));
+        text.push('\n');
+    }
+    if let Some(verify) = &summary.verify {
+        text.push_str(&human_verify(verify));
+    }
+    text
+}
+
+/// What is in each partition, as far as anything is.
+fn list_partitions(partitions: &[PartitionReceipt], lines: &mut Vec<String>) {
+    let filled: Vec<&PartitionReceipt> = partitions
         .iter()
         .filter(|partition| partition.records > 0)
         .collect();
@@ -306,15 +340,6 @@ fn human_publish(summary: &PublishSummary) -> String {
             "  and {more} partitions more (-o json has them all)"
         ));
     }
-    let mut text = lines.join("\n") + "\n";
-    if let Some(wait) = &summary.wait {
-        text.push_str(&balance_table(wait));
-        text.push('\n');
-    }
-    if let Some(verify) = &summary.verify {
-        text.push_str(&human_verify(verify));
-    }
-    text
 }
 
 /// How a group stands, one line per partition.
@@ -364,13 +389,19 @@ fn human_verify(summary: &VerifySummary) -> String {
             counted(count, "record")
         ),
     };
+    let repeated = match summary.repeated_records {
+        0 => String::new(),
+        count => format!(", {} sent again by a later run", counted(count, "record")),
+    };
     let reason = summary.reason.as_deref().unwrap_or("no reason known");
     match summary.status {
         VerifyStatus::Same => {
-            format!("verified: the topic holds what the file says ({compared}{foreign})\n")
+            format!(
+                "verified: the topic holds what the file says ({compared}{foreign}{repeated})\n"
+            )
         }
         VerifyStatus::Differs => format!(
-            "verification: the topic DIFFERS from the file ({compared}{foreign})\n  {reason}\n"
+            "verification: the topic DIFFERS from the file ({compared}{foreign}{repeated})\n  {reason}\n"
         ),
         VerifyStatus::CannotVerify => format!("verification: cannot be done: {reason}\n"),
     }
@@ -413,6 +444,8 @@ mod tests {
             status: LoadStatus::Complete,
             topic: "usage".to_owned(),
             source: "usage.csv".to_owned(),
+            job: Some("usage:/data/usage.csv".to_owned()),
+            delivery: Delivery::ExactlyOnce,
             rows: RowCounts {
                 read: 120,
                 accepted: 118,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tidegate::kafka::Client;
 use tidegate::kafka::admin::NewTopic;
+use tidegate::kafka::{Client, Isolation, OffsetSpec};
 
 use crate::failure::{Failure, Kind};
 
@@ -109,6 +109,13 @@ pub(crate) fn partitions(client: &Client, name: &str) -> Result<Vec<i32>, Failur
 pub(crate) fn id(client: &Client, name: &str) -> Option<String> {
     let id = client.view().topics.get(name)?.id;
     (id != [0; 16]).then(|| URL_SAFE_NO_PAD.encode(id))
+}
+
+/// Whether anything stands in the topic.
+pub(crate) fn has_records(client: &Client, name: &str) -> Result<bool, Failure> {
+    let (admin, partitions) = (client.admin(), partitions(client, name)?);
+    let offsets = |spec| admin.list_offsets(name, &partitions, spec, Isolation::ReadUncommitted);
+    Ok(offsets(OffsetSpec::Earliest)? != offsets(OffsetSpec::Latest)?)
 }
 
 /// What makes an existing topic less durable than its users may believe: acks=all counts only the replicas there are.

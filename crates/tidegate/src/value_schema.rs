@@ -28,6 +28,8 @@ pub(crate) enum Origin {
         /// Rows looked at.
         rows: u64,
     },
+    /// The job that is gone on with.
+    Job,
 }
 
 /// The schema of a load's values.
@@ -50,7 +52,7 @@ impl ValueSchema {
         infer: impl FnOnce() -> Result<Inferred, Failure>,
     ) -> Result<Self, Failure> {
         let subject = subject_of(args.subject.as_deref(), topic);
-        if args.format == Format::Avro && registry.is_none() {
+        if args.format() == Format::Avro && registry.is_none() {
             return Err(needs_registry());
         }
         if let Some(path) = &args.schema {
@@ -86,6 +88,16 @@ impl ValueSchema {
         })
     }
 
+    /// The schema a job began with, and its id.
+    pub(crate) fn of_job(json: String, id: Option<u32>) -> Self {
+        Self {
+            json,
+            origin: Origin::Job,
+            subject: String::new(),
+            id,
+        }
+    }
+
     /// Where it came from, as a plan states it.
     pub(crate) fn describe(&self) -> String {
         match &self.origin {
@@ -94,6 +106,7 @@ impl ValueSchema {
                 format!("{} version {version} of the registry", self.subject)
             }
             Origin::Inferred { rows } => format!("inferred from {} rows", grouped(*rows)),
+            Origin::Job => "as the job began with".to_owned(),
         }
     }
 

@@ -9,12 +9,16 @@ use common::Exits;
 use tidegate_testkit::Tidegate;
 
 /// Every command that has a help text, in the order of the page.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 15] = [
     &[],
     &["publish"],
     &["consume"],
     &["balance"],
     &["verify"],
+    &["job"],
+    &["job", "list"],
+    &["job", "show"],
+    &["job", "forget"],
     &["schema"],
     &["schema", "infer"],
     &["schema", "check"],

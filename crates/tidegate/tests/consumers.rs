@@ -134,6 +134,7 @@ fn a_load_waits_for_its_group() {
             &group,
             "--wait-timeout",
             "60s",
+            "--restart",
             "-o",
             "json",
         ];
@@ -142,7 +143,9 @@ fn a_load_waits_for_its_group() {
             (&summary["status"], &summary["wait"]["status"]),
             (&json!("complete"), &json!("balanced"))
         );
-        assert_eq!(summary["wait"]["partitions"][0]["committed"], 24);
+        let waited = &summary["wait"]["partitions"][0];
+        assert_eq!(waited["behind"], 0, "{waited}");
+        assert!(waited["committed"].as_i64() >= waited["target"].as_i64());
         let consumed = consumer.finish().exits(0);
         assert_eq!(consumed.stdout.lines().count(), 24);
     });
@@ -210,7 +213,7 @@ fn a_held_load_never_runs_ahead_of_its_group() {
         );
         let consumer = on(
             cluster,
-            ["consume", "-t", &topic, "-g", &group, "--max", "220"],
+            ["consume", "-t", &topic, "-g", &group, "--max", "200"],
         )
         .start();
         let arguments = [
@@ -230,7 +233,7 @@ fn a_held_load_never_runs_ahead_of_its_group() {
             .exits(0)
             .json();
         assert_eq!(summary["records"]["delivered"], 200);
-        assert_eq!(consumer.finish().exits(0).stdout.lines().count(), 220);
+        assert_eq!(consumer.finish().exits(0).stdout.lines().count(), 200);
     });
 }
 

@@ -17,7 +17,7 @@ use serde_json::json;
 use tidegate::bridge::{Job, JobSink, SystemClock, prepare_positions_topic};
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::event::Event;
-use tidegate::core::job::{JobIdentity, JobPosition};
+use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
 use tidegate::core::key::KeyChoice;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::position::LoadPosition;
@@ -76,6 +76,7 @@ impl Work {
         let sources = vec!["/data/usage.csv".to_owned()];
         let identity = JobIdentity {
             job: JobIdentity::default_id(&topic, &sources),
+            delivery: Delivery::ExactlyOnce,
             topic,
             topic_id: None,
             schema_id: None,
@@ -88,8 +89,10 @@ impl Work {
             job: Job {
                 identity,
                 sources,
+                rejects_file: None,
                 positions_topic,
                 transaction_timeout: Duration::from_secs(60),
+                restart: false,
             },
         }
     }

@@ -98,11 +98,14 @@ fn a_receipt_knows_its_own_records_among_others() {
                 (&json!("same"), &json!(records))
             );
         }
-        let whole = on(cluster, ["verify", &first, "-t", &topic]).run();
+        let job = on(cluster, ["verify", &first, "-t", &topic, "-o", "json"]).exits(0);
+        assert_eq!(job.json()["records"], 3, "its position knows them too");
+        let copy = folder.file("copy.csv", usage(3, 1));
+        let whole = on(cluster, ["verify", &copy, "-t", &topic]).run();
         assert_eq!(
             whole.code,
             Some(9),
-            "without a receipt the whole topic is compared\n{whole}"
+            "without a receipt or a position the whole topic is compared\n{whole}"
         );
     });
 }

@@ -51,7 +51,7 @@ pub(super) struct Attempt<'a, 'h, P> {
     pub(super) skew_judged: bool,
     /// The digest of what was read.
     prefix: SharedHasher,
-    /// Of a transactional sink: what was committed last. Everything behind it may still be undone.
+    /// Of a sink that keeps positions: what was committed last. In a transactional one everything behind it may still be undone.
     commits: Option<Commits>,
 }
 
@@ -132,7 +132,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             (hold, on)
         });
         let now = clock.monotonic();
-        let commits = sink.is_transactional().then(|| Commits {
+        let commits = sink.keeps_positions().then(|| Commits {
             last: position.clone(),
             at: now,
             cadence: options.commits,
@@ -217,8 +217,8 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         since >= bytes || self.clock.monotonic().saturating_sub(commits.at) >= interval
     }
 
-    /// Commits everything up to `place`: all of it delivered, its offsets known, its rejected rows on disk. Nothing to do for a sink without
-    /// transactions, or where nothing was worked off since the last commit.
+    /// Commits everything up to `place`: all of it delivered, its offsets known, its rejected rows on disk. Nothing to do for a sink that keeps
+    /// no positions, or where nothing was worked off since the last commit.
     #[cold]
     fn commit(&mut self, place: Place, is_complete: bool) -> Result<()> {
         let Some(commits) = &self.commits else {
@@ -415,6 +415,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
     /// The sums so far. `accepted + rejected = read`. In a transactional sink only what was committed counts.
     pub(super) fn counts<R: Read>(&self, stream: &RecordStream<'_, R>) -> Counts {
         if let Some(commits) = &self.commits
+            && self.sink.is_transactional()
             && commits.last.input.row != self.rows
         {
             return Counts::of(&commits.last);
@@ -443,7 +444,9 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         stream: &RecordStream<'_, R>,
         end: &End,
     ) -> Option<LoadPosition> {
-        if let Some(commits) = &self.commits {
+        if let Some(commits) = &self.commits
+            && self.sink.is_transactional()
+        {
             return Some(commits.last.clone());
         }
         if end.error.is_some() {
@@ -467,7 +470,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
 
 impl Counts {
     /// What a load had come to at a position.
-    fn of(position: &LoadPosition) -> Self {
+    pub(super) fn of(position: &LoadPosition) -> Self {
         let rejected = position.rejects.rows;
         Self {
             rows: RowCounts {

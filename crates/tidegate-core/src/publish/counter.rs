@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::position::LoadPosition;
 use crate::produce::{OutRecord, Produce, Settled, SinkError};
 
 /// A sink that only counts: everything but sending, for a dry run.
@@ -13,15 +14,17 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// A counter with `partitions` partitions, at least 1.
+    /// A counter with `partitions` partitions, at least 1, for a load that begins at `position`: it counts on from there.
     #[must_use]
-    pub fn new(partitions: i32) -> Self {
+    pub fn new(partitions: i32, position: &LoadPosition) -> Self {
         let partitions = partitions.max(1);
         let count = partitions.unsigned_abs() as usize;
+        let last = |partition: usize| position.partitions.get(partition)?.last_offset;
+        let next = |partition| last(partition).map_or(0, |last| last + 1);
         Self {
             partitions,
             open: vec![(0, 0, 0); count],
-            next_offsets: vec![0; count],
+            next_offsets: (0..count).map(next).collect(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::decode::first_difference;
 use crate::digest::{Hash128, KeyTerm, RecordHasher};
+use crate::job::Repeat;
 use crate::limits::{VERIFY_LOOKAHEAD, VERIFY_LOOKAHEAD_ALL};
 use crate::produce::{
     Consume, ConsumedHeader, ConsumedRecord, OutRecord, Produce, Settled, SinkError,
@@ -17,13 +18,38 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Comparison<'a, C> {
     topic: &'a mut C,
     partitions: Vec<Seen>,
-    producer_ids: Option<&'a [i64]>,
+    own: Own<'a>,
     plan: &'a RecordPlan,
     framed: bool,
     same_records: u64,
     same_rows: u64,
-    foreign_records: u64,
     mismatch: Option<Box<Mismatch>>,
+}
+
+/// Which records are the load's, and how many were passed over that are not.
+#[derive(Debug)]
+struct Own<'a> {
+    producer_ids: Option<&'a [i64]>,
+    repeats: &'a [Repeat],
+    /// Of other producers.
+    foreign: u64,
+    /// Sent by a run beyond what the next one went on from, and so sent again.
+    repeated: u64,
+}
+
+impl Own<'_> {
+    /// Whether the record counts.
+    fn takes(&mut self, found: &ConsumedRecord<'_>) -> bool {
+        let is_foreign = self
+            .producer_ids
+            .is_some_and(|ids| !ids.contains(&found.producer_id));
+        let mut repeats = self.repeats.iter();
+        let is_repeated = !is_foreign
+            && repeats.any(|repeat| repeat.holds(found.producer_id, found.partition, found.offset));
+        self.foreign += u64::from(is_foreign);
+        self.repeated += u64::from(is_repeated);
+        !is_foreign && !is_repeated
+    }
 }
 
 /// What was taken and found in one partition.
@@ -145,12 +171,16 @@ impl<'a, C: Consume> Comparison<'a, C> {
         Self {
             topic,
             partitions: vec![Seen::default(); count],
-            producer_ids: compared.producer_ids,
+            own: Own {
+                producer_ids: compared.producer_ids,
+                repeats: compared.receipt.map_or(&[], |receipt| &receipt.repeats),
+                foreign: 0,
+                repeated: 0,
+            },
             plan,
             framed,
             same_records: 0,
             same_rows: 0,
-            foreign_records: 0,
             mismatch: None,
         }
     }
@@ -167,7 +197,12 @@ impl<'a, C: Consume> Comparison<'a, C> {
 
     /// Records of other producers that were passed over.
     pub(super) fn foreign_records(&self) -> u64 {
-        self.foreign_records
+        self.own.foreign
+    }
+
+    /// Records that were passed over because the load sent them again.
+    pub(super) fn repeated_records(&self) -> u64 {
+        self.own.repeated
     }
 
     /// Offsets of the first and the last record of ours in a partition.
@@ -193,8 +228,8 @@ impl<'a, C: Consume> Comparison<'a, C> {
                     ..Difference::new(what, partition)
                 })
             };
-            let (ids, foreign) = (self.producer_ids, &mut self.foreign_records);
-            let extra = take_own(self.topic, partition, ids, foreign, extra).map_err(unreadable)?;
+            let extra =
+                take_own(self.topic, partition, &mut self.own, extra).map_err(unreadable)?;
             if extra.is_some() {
                 return Ok(extra);
             }
@@ -205,8 +240,7 @@ impl<'a, C: Consume> Comparison<'a, C> {
     fn compare(&mut self, expected: &OutRecord<'_>) -> Result<(), SinkError> {
         let partition = expected.partition;
         let seen = &mut self.partitions[partition.unsigned_abs() as usize];
-        let (ids, foreign) = (self.producer_ids, &mut self.foreign_records);
-        let mismatch = take_own(self.topic, partition, ids, foreign, |found| match found {
+        let mismatch = take_own(self.topic, partition, &mut self.own, |found| match found {
             Some(found) if is_same(expected, &found) => {
                 seen.take(expected, found.offset);
                 None
@@ -228,9 +262,8 @@ impl<'a, C: Consume> Comparison<'a, C> {
         let others = (0..self.partitions()).filter(|other| *other != partition);
         for partition in std::iter::once(partition).chain(others) {
             for _ in 0..VERIFY_LOOKAHEAD {
-                let (ids, foreign) = (self.producer_ids, &mut self.foreign_records);
                 let next = |found: Option<ConsumedRecord<'_>>| found.as_ref().map(Found::new);
-                let Some(next) = take_own(self.topic, partition, ids, foreign, next)? else {
+                let Some(next) = take_own(self.topic, partition, &mut self.own, next)? else {
                     break;
                 };
                 found.push(next);
@@ -424,19 +457,14 @@ impl Mismatch {
 fn take_own<C: Consume, T>(
     topic: &mut C,
     partition: i32,
-    producer_ids: Option<&[i64]>,
-    foreign_records: &mut u64,
+    own: &mut Own<'_>,
     take: impl FnOnce(Option<ConsumedRecord<'_>>) -> T,
 ) -> Result<T, SinkError> {
     loop {
         let found = topic.next(partition)?;
-        let is_foreign = found
-            .as_ref()
-            .is_some_and(|found| producer_ids.is_some_and(|ids| !ids.contains(&found.producer_id)));
-        if !is_foreign {
+        if found.as_ref().is_none_or(|found| own.takes(found)) {
             return Ok(take(found));
         }
-        *foreign_records += 1;
     }
 }
 

@@ -130,7 +130,7 @@ fn a_counter_counts_what_a_topic_would_get() {
         &start,
         &options,
         None,
-        &mut Counter::new(3),
+        &mut Counter::new(3, &LoadPosition::start()),
         &ManualClock::new(),
         &mut |_| {},
     )

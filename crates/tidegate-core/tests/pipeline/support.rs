@@ -11,6 +11,7 @@ use tidegate_core::Result;
 use tidegate_core::clock::ManualClock;
 use tidegate_core::encode::ValueFormat;
 use tidegate_core::event::Event;
+use tidegate_core::job::Delivery;
 use tidegate_core::key::KeyChoice;
 use tidegate_core::partition::Partitioner;
 use tidegate_core::position::LoadPosition;
@@ -180,7 +181,8 @@ pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
         version: RECEIPT_VERSION,
         program: "test".into(),
         status: outcome.status,
-        delivery: "at-least-once".into(),
+        delivery: Delivery::AtLeastOnce,
+        repeats: Vec::new(),
         may_contain_duplicates: false,
         topic: "usage".into(),
         topic_id: None,

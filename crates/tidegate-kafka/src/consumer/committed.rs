@@ -49,12 +49,8 @@ pub fn read_committed(
         })
     })?;
     // Behind it the markers say so. They come after the records that they decide about: so once for the markers, and once for the records.
-    let uncommitted = Isolation::ReadUncommitted;
-    let mut outcomes = Outcomes::default();
-    stretch.read(uncommitted, stable, end, |fetched| {
-        note(fetched, stable..end, &mut outcomes)
-    })?;
-    stretch.read(uncommitted, stable, end, |fetched| {
+    let outcomes = stretch.outcomes(stable, end)?;
+    stretch.read(Isolation::ReadUncommitted, stable, end, |fetched| {
         fetched.for_each_batch_record(|batch, record| {
             let in_doubt = batch.is_transactional()
                 && !outcomes.is_committed(batch.producer_id, batch.base_offset);
@@ -65,6 +61,26 @@ pub fn read_committed(
         })
     })?;
     Ok(end)
+}
+
+/// What became of the transactions in `partition` behind `stable`, its last stable offset of this moment or before, as the markers tell up to the
+/// high watermark at the time of the call.
+///
+/// # Errors
+/// As [`read_committed`].
+pub fn outcomes_behind(
+    client: &Client,
+    topic: &str,
+    partition: i32,
+    stable: i64,
+) -> Result<Outcomes, Error> {
+    let stretch = Stretch {
+        client,
+        topic,
+        partition,
+    };
+    let end = stretch.offset(OffsetSpec::Latest, Isolation::ReadUncommitted)?;
+    stretch.outcomes(stable, end)
 }
 
 /// Notes the transactions in these batches.
@@ -106,6 +122,14 @@ impl Stretch<'_> {
             let message = format!("{}-{}: no offset was told", self.topic, self.partition);
             Error::new(ErrorKind::Protocol, message)
         })
+    }
+
+    fn outcomes(&self, start: i64, end: i64) -> Result<Outcomes, Error> {
+        let mut outcomes = Outcomes::default();
+        self.read(Isolation::ReadUncommitted, start, end, |fetched| {
+            note(fetched, start..end, &mut outcomes)
+        })?;
+        Ok(outcomes)
     }
 
     /// Fetches from `start` to `end`.

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use assignor::{Assignor, TopicPartition};
-pub use committed::read_committed;
+pub use committed::{outcomes_behind, read_committed};
 #[doc(hidden)]
 pub use outcomes::Outcomes;
 pub use records::{ConsumedRecord, FetchedBatches};

@@ -30,6 +30,12 @@ impl Outcomes {
         }
     }
 
+    /// Whether the producer's last transaction has not ended.
+    #[must_use]
+    pub fn is_open(&self, producer_id: i64) -> bool {
+        self.open.contains_key(&producer_id)
+    }
+
     /// Once all was noted: whether a transactional batch belongs to a committed transaction.
     #[must_use]
     pub fn is_committed(&self, producer_id: i64, base_offset: i64) -> bool {
@@ -69,5 +75,6 @@ mod tests {
             let found = outcomes.is_committed(producer_id, offset);
             assert_eq!(found, expected, "{producer_id} at {offset}");
         }
+        assert!(outcomes.is_open(7) && outcomes.is_open(8) && !outcomes.is_open(9));
     }
 }

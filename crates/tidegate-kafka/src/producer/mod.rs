@@ -439,6 +439,11 @@ impl Producer {
         }
     }
 
+    /// Whether it sends in transactions.
+    pub fn is_transactional(&self) -> bool {
+        self.config.transactional.is_some()
+    }
+
     /// Whether a transaction is open.
     pub fn in_transaction(&self) -> bool {
         self.in_transaction && self.shared.failure().is_none()

@@ -1,13 +1,16 @@
-//! The sink of a job: rows and the position behind them in one transaction, so that a run that was killed is gone on with, and nothing is sent twice.
+//! The sink of a job: rows, and the position behind them, so that a run that was killed is gone on with.
+//!
+//! Exactly once, both are in one transaction, and nothing is ever sent twice. At least once, the position is written after the rows were acknowledged.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use tidegate_core::clock::Clock as _;
-use tidegate_core::job::{JOB_VERSION, JobIdentity, JobPosition};
+use tidegate_core::job::{Delivery, JOB_VERSION, JobIdentity, JobPosition, Repeat};
 use tidegate_core::position::LoadPosition;
 use tidegate_core::produce::{OutRecord, Produce, RolledBack, Settled, SinkError, UnknownOffset};
 use tidegate_kafka::admin::NewTopic;
-use tidegate_kafka::producer::{ProducerConfig, ProducerRecord, Topic, Transactional};
+use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, Topic, Transactional};
 use tidegate_kafka::{Client, Error, ErrorKind, read_committed};
 
 use crate::bridge::clock::SystemClock;
@@ -20,26 +23,32 @@ pub struct Job {
     pub identity: JobIdentity,
     /// Its inputs, in order.
     pub sources: Vec<String>,
+    /// Where rejected rows are written, as an absolute path.
+    pub rejects_file: Option<String>,
     /// The topic that holds positions: compacted, with one partition.
     pub positions_topic: String,
     /// How long a transaction may stay open.
     pub transaction_timeout: Duration,
+    /// Whether to forget where the job stands, and begin again.
+    pub restart: bool,
 }
 
-/// Writes a job's records to one topic in transactions, each with the position behind it.
+/// Writes a job's records to one topic, and with each commit the position behind them.
 #[derive(Debug)]
 pub struct JobSink {
     sink: TopicSink,
     positions: Topic,
     positions_topic: String,
     client: Client,
+    opened: Instant,
+    seconds_before: f64,
     /// What is written next, but for the place.
     next: JobPosition,
 }
 
 impl JobSink {
     /// Takes the job over: an earlier run that still lives is fenced, and what it left open is rolled back. Also gives where the job stands;
-    /// `None` if it never committed anything. Both topics must exist.
+    /// `None` if it never committed anything, or is to begin again. Both topics must exist. A job that is delivered at least once fences nobody.
     ///
     /// # Errors
     /// As [`TopicSink::open`], and as [`read_committed`].
@@ -48,45 +57,106 @@ impl JobSink {
         config: ProducerConfig,
         job: Job,
     ) -> Result<(Self, Option<JobPosition>), SinkError> {
-        let transactional = Transactional {
+        let is_transactional = job.identity.delivery == Delivery::ExactlyOnce;
+        let transactional = is_transactional.then(|| Transactional {
             timeout: job.transaction_timeout,
             ..Transactional::new(&job.identity.job)
-        };
+        });
         let config = ProducerConfig {
-            transactional: Some(transactional),
+            transactional,
             ..config
         };
         let mut sink = TopicSink::open(client, config, &job.identity.topic)?;
-        let positions = sink.producer().topic(&job.positions_topic)?;
-        let found = read_position(client, &job.positions_topic, &job.identity.job)?;
-        let (runs, started_at) = match &found {
-            Some(found) => (found.runs, found.started_at),
-            None => (0, SystemClock::new().unix_millis()),
+        let producer = sink.producer();
+        let positions = producer.topic(&job.positions_topic)?;
+        let found = if job.restart {
+            // A restart that dies before its first commit must not leave the old position to go on from.
+            write(producer, positions, &job.identity.job, None)?;
+            None
+        } else {
+            read_position(client, &job.positions_topic, &job.identity.job)?
         };
-        let next = JobPosition {
-            version: JOB_VERSION,
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            identity: job.identity,
-            is_complete: false,
-            sources: job.sources,
-            source: 0,
-            load: LoadPosition::start(),
-            producer_ids: found
-                .as_ref()
-                .map_or_else(Vec::new, |found| found.producer_ids.clone()),
-            runs: runs + 1,
-            started_at,
-            written_at: started_at,
-        };
-        let sink = Self {
-            sink,
+        let mut sink = Self {
             positions,
-            positions_topic: job.positions_topic,
+            positions_topic: job.positions_topic.clone(),
             client: client.clone(),
-            next,
+            opened: Instant::now(),
+            seconds_before: found.as_ref().map_or(0.0, |found| found.seconds),
+            next: next_of(job, found.as_ref(), sink.partitions()),
+            sink,
         };
+        if !is_transactional {
+            // Should this run die before it has kept a position, the next one must know whose records these are.
+            sink.next
+                .producer_ids
+                .push(sink.sink.producer().producer_id());
+            sink.keep()?;
+        }
         Ok((sink, found))
     }
+
+    fn keep(&mut self) -> Result<(), Error> {
+        self.next.written_at = SystemClock::new().unix_millis();
+        self.next.seconds = self.seconds();
+        let job = &self.next.identity.job;
+        write(self.sink.producer(), self.positions, job, Some(&self.next))
+    }
+
+    /// What runs before this one have sent beyond the position that the run after them began at.
+    #[must_use]
+    pub fn repeats(&self) -> &[Repeat] {
+        &self.next.repeats
+    }
+
+    /// How long all runs took until now, by the monotonic clock.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.seconds_before + self.opened.elapsed().as_secs_f64()
+    }
+}
+
+/// What a run writes that goes on from `found`, but for the place.
+fn next_of(job: Job, found: Option<&JobPosition>, partitions: i32) -> JobPosition {
+    let now = SystemClock::new().unix_millis();
+    let mut next = JobPosition {
+        version: JOB_VERSION,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        identity: job.identity,
+        is_complete: false,
+        sources: job.sources,
+        source: 0,
+        load: LoadPosition::start(),
+        rejects_file: job.rejects_file,
+        producer_ids: Vec::new(),
+        repeats: Vec::new(),
+        runs: 1,
+        started_at: now,
+        written_at: now,
+        seconds: 0.0,
+    };
+    let Some(found) = found else { return next };
+    (next.load, next.is_complete) = (found.load.clone(), found.is_complete);
+    next.producer_ids.clone_from(&found.producer_ids);
+    next.repeats.clone_from(&found.repeats);
+    if next.identity.delivery == Delivery::AtLeastOnce {
+        let known = |id: &i64| {
+            let mut before = found.repeats.iter();
+            before.any(|repeat| repeat.producer_ids.contains(id))
+        };
+        let last = |partition: usize| found.load.partitions.get(partition)?.last_offset;
+        next.repeats.push(Repeat {
+            producer_ids: found
+                .producer_ids
+                .iter()
+                .copied()
+                .filter(|id| !known(id))
+                .collect(),
+            after: (0..partitions.unsigned_abs() as usize).map(last).collect(),
+        });
+    }
+    next.runs = found.runs + 1;
+    next.started_at = found.started_at;
+    next
 }
 
 /// Makes sure that the topic for positions is there and keeps them: compacted, so that the last position of a job stays, and with one partition, so that
@@ -129,6 +199,45 @@ pub fn prepare_positions_topic(client: &Client, name: &str) -> Result<(), Error>
     }
 }
 
+/// Every job's last committed position in a positions topic, as it stands there, by the job's id. None where there is no such topic.
+///
+/// What a run that still lives is about to commit is not among them.
+///
+/// # Errors
+/// As [`read_committed`].
+pub fn job_positions(
+    client: &Client,
+    positions_topic: &str,
+) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let mut last = BTreeMap::new();
+    if client.admin().describe_topic(positions_topic)?.is_none() {
+        return Ok(last);
+    }
+    read_committed(client, positions_topic, 0, |record| {
+        let job = String::from_utf8_lossy(record.key.unwrap_or_default()).into_owned();
+        match record.value {
+            Some(value) => last.insert(job, value.to_vec()),
+            None => last.remove(&job),
+        };
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+/// Forgets where a job stands: whoever runs it is fenced, then its position is deleted. A load of that job begins at the first row again.
+///
+/// # Errors
+/// As [`Producer::open`], [`Producer::topic`] and [`Producer::commit`].
+pub fn forget_job(client: &Client, positions_topic: &str, job: &str) -> Result<(), Error> {
+    let config = ProducerConfig {
+        transactional: Some(Transactional::new(job)),
+        ..ProducerConfig::default()
+    };
+    let mut producer = Producer::open(client.clone(), config)?;
+    let positions = producer.topic(positions_topic)?;
+    write(&mut producer, positions, job, None)
+}
+
 /// The last committed position of a job. Only meaningful once the job is taken over: until then the run before may still write.
 fn read_position(
     client: &Client,
@@ -143,6 +252,39 @@ fn read_position(
         Ok(())
     })?;
     Ok(last.as_deref().map(JobPosition::parse).transpose()?)
+}
+
+/// Writes the position of a job, or deletes it, and waits for that: in the transaction that is open, else in one of its own; without transactions
+/// when everything before it is acknowledged.
+fn write(
+    producer: &mut Producer,
+    positions: Topic,
+    job: &str,
+    position: Option<&JobPosition>,
+) -> Result<(), Error> {
+    let value = position.map(JobPosition::to_json).transpose();
+    let value = value.map_err(|error| {
+        Error::new(ErrorKind::Protocol, "the position cannot be written").with_source(error)
+    })?;
+    let record = ProducerRecord {
+        key: Some(job.as_bytes()),
+        value: value.as_deref().map(str::as_bytes),
+        tag: position.map_or(0, |position| position.load.input.row),
+        ..ProducerRecord::default()
+    };
+    let is_transactional = producer.is_transactional();
+    if is_transactional && !producer.in_transaction() {
+        // Rejected rows alone move the position too.
+        producer.begin()?;
+    }
+    producer.append(positions, 0, record)?;
+    // The rows have settled: what settles here is the position's own batch.
+    let mut settled = Vec::new();
+    if is_transactional {
+        producer.commit(&mut settled)
+    } else {
+        producer.flush(&mut settled)
+    }
 }
 
 /// The client's errors as the pipeline has them: it asks for a rollback by its own name.
@@ -160,7 +302,7 @@ impl Produce for JobSink {
     }
 
     fn append(&mut self, record: OutRecord<'_>) -> Result<(), SinkError> {
-        if !self.sink.producer().in_transaction() {
+        if self.is_transactional() && !self.sink.producer().in_transaction() {
             self.sink.producer().begin().map_err(told)?;
         }
         self.sink.put(record).map_err(told)
@@ -191,28 +333,17 @@ impl Produce for JobSink {
     }
 
     fn is_transactional(&self) -> bool {
+        self.next.identity.delivery == Delivery::ExactlyOnce
+    }
+
+    fn keeps_positions(&self) -> bool {
         true
     }
 
     fn commit(&mut self, position: &LoadPosition, is_complete: bool) -> Result<(), SinkError> {
         self.next.producer_ids = self.producer_ids();
         (self.next.load, self.next.is_complete) = (position.clone(), is_complete);
-        self.next.written_at = SystemClock::new().unix_millis();
-        let value = self.next.to_json()?;
-        let record = ProducerRecord {
-            key: Some(self.next.identity.job.as_bytes()),
-            value: Some(value.as_bytes()),
-            tag: position.input.row,
-            ..ProducerRecord::default()
-        };
-        let producer = self.sink.producer();
-        if !producer.in_transaction() {
-            // Rejected rows alone move the position too.
-            producer.begin().map_err(told)?;
-        }
-        producer.append(self.positions, 0, record).map_err(told)?;
-        // The rows have settled: what settles here is the position's own batch.
-        producer.commit(&mut Vec::new()).map_err(told)
+        self.keep().map_err(told)
     }
 
     fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {

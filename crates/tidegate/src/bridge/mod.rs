@@ -2,8 +2,8 @@
 //!
 //! | core asks for | here |
 //! |---|---|
-//! | [`Produce`](tidegate_core::produce::Produce) | [`TopicSink`]: an idempotent producer on one topic; [`JobSink`]: in transactions, with positions |
-//! | [`Consume`](tidegate_core::produce::Consume) | [`TopicReader`]: every partition of one topic, up to fixed ends |
+//! | [`Produce`](tidegate_core::produce::Produce) | [`TopicSink`]: an idempotent producer on one topic; [`JobSink`]: with positions, in transactions |
+//! | [`Consume`](tidegate_core::produce::Consume) | [`TopicReader`]: every partition of one topic, up to fixed ends; [`CommittedReader`]: what was committed |
 //! | [`Committed`](tidegate_core::produce::Committed) | [`GroupCommits`]: a group's offsets, without joining it |
 //! | [`Clock`](tidegate_core::clock::Clock) | [`SystemClock`] |
 
@@ -15,6 +15,6 @@ mod sink;
 
 pub use clock::SystemClock;
 pub use commits::GroupCommits;
-pub use job::{Job, JobSink, prepare_positions_topic};
-pub use reader::{ReadRange, TopicReader};
+pub use job::{Job, JobSink, forget_job, job_positions, prepare_positions_topic};
+pub use reader::{CommittedReader, ReadRange, TopicReader};
 pub use sink::TopicSink;

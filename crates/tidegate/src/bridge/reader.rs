@@ -3,15 +3,17 @@
 //! A verification takes records in the order of the file, which jumps between partitions. So every partition has a small queue of fetched bytes;
 //! one that is full is paused until it has been read, and one that is empty is waited for. What is held stays within
 //! [`BUFFERED_BYTES`] for each partition, and one batch more.
+//!
+//! A [`CommittedReader`] reads what was committed, whoever else has a transaction open in the topic.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tidegate_core::produce::{Consume, ConsumedHeader, ConsumedRecord, SinkError};
 use tidegate_kafka::admin::{Isolation, OffsetSpec};
 use tidegate_kafka::consumer::{Consumer, ConsumerConfig, FetchedBatches};
-use tidegate_kafka::{Client, Error, ErrorKind};
+use tidegate_kafka::{Client, Error, ErrorKind, Outcomes, outcomes_behind};
 
 /// Fetched bytes that a partition may hold before it is paused.
 const BUFFERED_BYTES: usize = 1 << 20;
@@ -21,6 +23,11 @@ const ANSWER_BYTES: usize = 16 << 20;
 const SMALLEST_FETCH: usize = 64 << 10;
 /// How long one fetch may wait for data.
 const POLL: Duration = Duration::from_millis(500);
+
+/// How long the markers of a transaction may take that was committed: brokers write them behind the answer.
+const MARKERS: Duration = Duration::from_secs(30);
+/// Time between two looks for them.
+const MARKERS_PAUSE: Duration = Duration::from_millis(20);
 
 /// The part of a partition that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,6 +260,118 @@ fn put(bytes: &mut Vec<u8>, part: &[u8]) -> (usize, usize) {
     let start = bytes.len();
     bytes.extend_from_slice(part);
     (start, bytes.len())
+}
+
+/// Reads the committed data records of a topic. Up to the last stable offset the broker says which these are; behind it, where the transactions of
+/// others may be open, the markers do.
+#[derive(Debug)]
+pub struct CommittedReader {
+    stable: TopicReader,
+    behind: TopicReader,
+    /// By partition, where anything is read behind the last stable offset.
+    outcomes: BTreeMap<i32, Outcomes>,
+}
+
+impl CommittedReader {
+    /// Reads these parts of `topic`. All transactions of the producers in `own` were committed or rolled back: their markers are waited for.
+    ///
+    /// # Errors
+    /// As [`Consumer::open`], and as [`outcomes_behind`].
+    pub fn open(
+        client: &Client,
+        topic: &str,
+        ranges: &[ReadRange],
+        own: &[i64],
+    ) -> Result<Self, Error> {
+        let partitions: Vec<i32> = ranges.iter().map(|range| range.partition).collect();
+        let isolation = Isolation::ReadCommitted;
+        let stable =
+            client
+                .admin()
+                .list_offsets(topic, &partitions, OffsetSpec::Latest, isolation)?;
+        let (mut before, mut behind) = (Vec::new(), Vec::new());
+        let mut outcomes = BTreeMap::new();
+        for range in ranges {
+            let mut found = stable
+                .iter()
+                .filter(|(number, _)| *number == range.partition);
+            let stable = found.next().map_or(range.end, |(_, offset)| *offset);
+            let stable = stable.clamp(range.start, range.end.max(range.start));
+            before.push(ReadRange {
+                end: stable,
+                ..*range
+            });
+            if stable < range.end {
+                behind.push(ReadRange {
+                    start: stable,
+                    ..*range
+                });
+                let decided = decided(client, topic, range.partition, stable, own)?;
+                outcomes.insert(range.partition, decided);
+            }
+        }
+        Ok(Self {
+            stable: TopicReader::open(client, topic, &before, isolation)?,
+            behind: TopicReader::open(client, topic, &behind, Isolation::ReadUncommitted)?,
+            outcomes,
+        })
+    }
+
+    /// Makes the next committed record behind the last stable offset the open one; `false` at the end.
+    fn advance_behind(&mut self, partition: i32) -> Result<bool, Error> {
+        let Some(outcomes) = self.outcomes.get(&partition) else {
+            return Ok(false);
+        };
+        while self.behind.advance(partition)? {
+            let Some(queue) = self.behind.queue(partition) else {
+                break;
+            };
+            match queue.open.records.get(queue.open.next) {
+                Some(record) if outcomes.is_committed(record.producer_id, record.offset) => {
+                    return Ok(true);
+                }
+                _ => queue.open.next += 1,
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The outcomes of the transactions behind `stable`, once all of our own are known.
+fn decided(
+    client: &Client,
+    topic: &str,
+    partition: i32,
+    stable: i64,
+    own: &[i64],
+) -> Result<Outcomes, Error> {
+    let since = Instant::now();
+    loop {
+        let outcomes = outcomes_behind(client, topic, partition, stable)?;
+        if !own.iter().any(|id| outcomes.is_open(*id)) || since.elapsed() >= MARKERS {
+            return Ok(outcomes);
+        }
+        std::thread::sleep(MARKERS_PAUSE);
+    }
+}
+
+impl Consume for CommittedReader {
+    fn next(&mut self, partition: i32) -> Result<Option<ConsumedRecord<'_>>, SinkError> {
+        let reader = if self.stable.advance(partition)? {
+            &mut self.stable
+        } else if self.advance_behind(partition)? {
+            &mut self.behind
+        } else {
+            return Ok(None);
+        };
+        Ok(reader
+            .queue(partition)
+            .and_then(|queue| queue.open.take(partition)))
+    }
+
+    fn log_start(&mut self, partition: i32) -> Result<Option<i64>, SinkError> {
+        self.stable.log_start(partition)
+    }
 }
 
 impl Consume for TopicReader {

@@ -7,11 +7,12 @@ use tidegate::bridge::{GroupCommits, SystemClock, TopicSink};
 use tidegate::core::balance::HoldOptions;
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::event::Event;
+use tidegate::core::job::{JobIdentity, JobPosition};
 use tidegate::core::partition::Partitioner;
 use tidegate::core::position::LoadPosition;
 use tidegate::core::produce::Produce;
 use tidegate::core::publish::{CommitCadence, Counter, HoldOn, Outcome, PublishOptions, publish};
-use tidegate::core::receipt::{RECEIPT_VERSION, Receipt, RejectsReceipt, SourceIdentity, Status};
+use tidegate::core::receipt::{Receipt, Status};
 use tidegate::core::rejects::{MaxRejects, OnBadRow, RejectsOptions};
 use tidegate::kafka::producer::ProducerConfig;
 
@@ -20,13 +21,15 @@ use crate::commands;
 use crate::commands::balance::{self, Wait};
 use crate::commands::verify::{self, Proof};
 use crate::failure::{Failure, Kind};
+use crate::job;
 use crate::plan::Load;
 use crate::progress::{Figures, Progress};
+use crate::receipts::Ended;
 use crate::report::{
     BalanceSummary, Finished, LoadStatus, PublishSummary, RunFigures, Summary, VerifySummary,
+    grouped,
 };
 use crate::service::Context;
-use crate::topic;
 use crate::values;
 
 /// What the load is told on its way that people should know at its end; more of the same helps nobody.
@@ -37,22 +40,74 @@ pub(crate) fn run(args: &PublishArgs, context: &mut Context) -> Result<Finished,
     let load = Load::prepare(args, context)?;
     check_local_files(args, &load)?;
     context.terminal.note(&load.describe());
-    let mut warnings = load.warnings();
+    let mut warnings = load.warnings()?;
     for warning in &warnings {
         context.terminal.warn(warning);
     }
-    let sent = if args.proof.dry_run || load.is_empty() {
-        count(args, &load, context, &mut warnings)?
-    } else {
-        send(args, &load, context, &mut warnings)?
+    let done = match load.published()? {
+        Some(found) => Done::already(found),
+        None if args.proof.dry_run || load.is_empty() => {
+            count(args, &load, context, &mut warnings)?
+        }
+        None => send(args, &load, context, &mut warnings)?,
     };
-    finish(args, &load, context, sent, warnings)
+    finish(args, &load, context, done, warnings)
 }
 
-/// A load that ran, and what its records carry.
-struct Sent {
-    outcome: Outcome,
-    schema_id: Option<u32>,
+/// What was done, by this run and those before it.
+struct Done {
+    ended: Ended,
+    /// Rows and records of this run alone.
+    rows: u64,
+    records: u64,
+    /// How long this run took.
+    seconds: f64,
+    /// Whether an earlier run had done it all.
+    was_published: bool,
+}
+
+impl Done {
+    /// An earlier run had published everything.
+    fn already(found: &JobPosition) -> Self {
+        Self {
+            ended: Ended {
+                resumed_at_row: resumed_at(&found.load),
+                ..Ended::of(found)
+            },
+            rows: 0,
+            records: 0,
+            seconds: 0.0,
+            was_published: true,
+        }
+    }
+
+    /// This run went on from `position` and came to `outcome`.
+    fn now(
+        load: &Load<'_>,
+        identity: JobIdentity,
+        position: &LoadPosition,
+        outcome: Outcome,
+    ) -> Self {
+        Self {
+            rows: outcome.rows.read.saturating_sub(position.input.row),
+            records: outcome.records.delivered.saturating_sub(position.records),
+            seconds: outcome.seconds,
+            was_published: false,
+            ended: Ended {
+                identity,
+                sources: load.sources(),
+                rejects_file: load.rejects_file(),
+                repeats: Vec::new(),
+                resumed_at_row: resumed_at(position),
+                outcome,
+            },
+        }
+    }
+}
+
+/// The row a run goes on behind; `None` for one that begins at the start.
+fn resumed_at(position: &LoadPosition) -> Option<u64> {
+    (position.input.row > 0).then_some(position.input.row)
 }
 
 /// Everything but sending.
@@ -61,21 +116,26 @@ fn count(
     load: &Load<'_>,
     context: &Context,
     warnings: &mut Vec<String>,
-) -> Result<Sent, Failure> {
+) -> Result<Done, Failure> {
     let rejects = RejectsOptions {
         file: None,
         ..rejects_options(&args.rejects)
     };
-    let mut sink = Counter::new(load.expected_partitions());
-    // An id is taken for the frame only: it changes no length and no check.
-    let schema_id = (load.records.format() == ValueFormat::Avro).then_some(0);
-    let outcome = run_load(
-        load, context, &rejects, schema_id, None, &mut sink, warnings,
-    )?;
-    Ok(Sent {
-        outcome,
-        schema_id: None,
-    })
+    let found = load.found();
+    let position = found.map_or_else(LoadPosition::start, |found| found.load.clone());
+    let mut run = Run {
+        load,
+        context,
+        rejects: &rejects,
+        // An id is taken for the frame only: it changes no length and no check.
+        schema_id: (load.records.format() == ValueFormat::Avro).then_some(0),
+        commits: CommitCadence::default(),
+        warnings,
+    };
+    let mut sink = Counter::new(load.expected_partitions(), &position);
+    let outcome = run.go(&position, None, &mut sink)?;
+    let identity = load.identity(None)?;
+    Ok(Done::now(load, identity, &position, outcome))
 }
 
 /// Registers, creates, and sends.
@@ -84,84 +144,122 @@ fn send(
     load: &Load<'_>,
     context: &Context,
     warnings: &mut Vec<String>,
-) -> Result<Sent, Failure> {
+) -> Result<Done, Failure> {
     let schema_id = load.commit()?;
+    let identity = load.identity(schema_id)?;
     let client = &load.service.client;
     let config = ProducerConfig {
         compression: commands::compression(args.delivery.compression),
         ..ProducerConfig::default()
     };
-    let mut sink = TopicSink::open(client, config, &args.topic)?;
-    let gate = &args.consumers;
-    let mut committed = gate
-        .hold_group
-        .as_ref()
-        .map(|group| GroupCommits::new(client, group, &args.topic, 0..sink.partitions()));
-    let hold = match (&mut committed, gate.hold_limit) {
-        (Some(committed), Some(limit)) => Some(HoldOn {
+    let rejects = rejects_options(&args.rejects);
+    let mut run = Run {
+        load,
+        context,
+        rejects: &rejects,
+        schema_id,
+        commits: CommitCadence {
+            interval: args.delivery.commit_interval,
+            ..CommitCadence::default()
+        },
+        warnings,
+    };
+    let Some(job) = &load.job else {
+        let mut sink = TopicSink::open(client, config, &args.topic)?;
+        let position = LoadPosition::start();
+        let outcome = run.held(args, &position, &mut sink)?;
+        return Ok(Done::now(load, identity, &position, outcome));
+    };
+    let (mut sink, position) = job.open(client, config, identity.clone(), args)?;
+    let outcome = run.held(args, &position, &mut sink)?;
+    let mut done = Done::now(load, identity, &position, outcome);
+    done.ended.repeats = sink.repeats().to_vec();
+    done.ended.outcome.seconds = sink.seconds();
+    Ok(done)
+}
+
+/// One way through the input.
+struct Run<'a, 'b> {
+    load: &'a Load<'a>,
+    context: &'a Context,
+    rejects: &'a RejectsOptions,
+    schema_id: Option<u32>,
+    commits: CommitCadence,
+    warnings: &'b mut Vec<String>,
+}
+
+impl Run<'_, '_> {
+    /// Goes, held back by a group if that was asked for.
+    fn held<P: Produce>(
+        &mut self,
+        args: &PublishArgs,
+        position: &LoadPosition,
+        sink: &mut P,
+    ) -> Result<Outcome, Failure> {
+        let gate = &args.consumers;
+        let (Some(group), Some(limit)) = (&gate.hold_group, gate.hold_limit) else {
+            return self.go(position, None, sink);
+        };
+        let client = &self.load.service.client;
+        let mut committed = GroupCommits::new(client, group, &args.topic, 0..sink.partitions());
+        let hold = HoldOn {
             options: HoldOptions {
                 timeout: gate.hold_timeout,
                 ..HoldOptions::new(limit)
             },
-            committed,
-        }),
-        _ => None,
-    };
-    let rejects = rejects_options(&args.rejects);
-    let outcome = run_load(
-        load, context, &rejects, schema_id, hold, &mut sink, warnings,
-    )?;
-    Ok(Sent { outcome, schema_id })
-}
+            committed: &mut committed,
+        };
+        self.go(position, Some(hold), sink)
+    }
 
-/// Runs the path of a row into `sink`, showing progress.
-fn run_load<P: Produce>(
-    load: &Load<'_>,
-    context: &Context,
-    rejects: &RejectsOptions,
-    schema_id: Option<u32>,
-    hold: Option<HoldOn<'_>>,
-    sink: &mut P,
-    warnings: &mut Vec<String>,
-) -> Result<Outcome, Failure> {
-    let mut progress = Progress::new(context.terminal, "publish", load.input.length());
-    let mut figures = Figures::default();
-    let mut events = |event: Event<'_>| {
-        if let Some(warning) = warning_of(&event).filter(|_| warnings.len() < MAX_WARNINGS) {
-            progress.say(|| context.terminal.warn(&warning));
-            warnings.push(warning);
-        }
-        if let (Event::RowRejected(row), true) = (&event, context.terminal.is_verbose()) {
-            progress.say(|| {
-                context.terminal.note(&format!(
-                    "rejected row {} (line {}): {}",
-                    row.row, row.line, row.reason
-                ));
-            });
-        }
-        figures.take(&event);
-        progress.update(&figures);
-    };
-    let options = PublishOptions {
-        csv: load.input.format(),
-        plan: &load.records,
-        schema_id,
-        partitioner: Partitioner::default(),
-        rejects,
-        commits: CommitCadence::default(),
-        interrupt: context.interrupt.flag(),
-    };
-    let outcome = publish(
-        &load.input,
-        &LoadPosition::start(),
-        &options,
-        hold,
-        sink,
-        &SystemClock::new(),
-        &mut events,
-    );
-    progress.finish();
-    outcome.map_err(|error| Failure::from(error).in_file(&load.input.name()))
+    /// Runs the path of a row into `sink`, showing progress.
+    fn go<P: Produce>(
+        &mut self,
+        position: &LoadPosition,
+        hold: Option<HoldOn<'_>>,
+        sink: &mut P,
+    ) -> Result<Outcome, Failure> {
+        let (load, context) = (self.load, self.context);
+        let warnings = &mut *self.warnings;
+        let mut progress = Progress::new(context.terminal, "publish", load.input.length());
+        let mut figures = Figures::default();
+        let mut events = |event: Event<'_>| {
+            if let Some(warning) = warning_of(&event).filter(|_| warnings.len() < MAX_WARNINGS) {
+                progress.say(|| context.terminal.warn(&warning));
+                warnings.push(warning);
+            }
+            if let (Event::RowRejected(row), true) = (&event, context.terminal.is_verbose()) {
+                progress.say(|| {
+                    context.terminal.note(&format!(
+                        "rejected row {} (line {}): {}",
+                        row.row, row.line, row.reason
+                    ));
+                });
+            }
+            figures.take(&event);
+            progress.update(&figures);
+        };
+        let options = PublishOptions {
+            csv: load.input.format(),
+            plan: &load.records,
+            schema_id: self.schema_id,
+            partitioner: Partitioner::default(),
+            rejects: self.rejects,
+            commits: self.commits,
+            interrupt: context.interrupt.flag(),
+        };
+        let outcome = publish(
+            &load.input,
+            position,
+            &options,
+            hold,
+            sink,
+            &SystemClock::new(),
+            &mut events,
+        );
+        progress.finish();
+        outcome.map_err(|error| job::failed(error, &load.input))
+    }
 }
 
 /// What happened on the way that is probably not meant.
@@ -196,13 +294,10 @@ fn finish(
     args: &PublishArgs,
     load: &Load<'_>,
     context: &Context,
-    sent: Sent,
+    mut done: Done,
     mut warnings: Vec<String>,
 ) -> Result<Finished, Failure> {
-    let Sent {
-        mut outcome,
-        schema_id,
-    } = sent;
+    let outcome = &mut done.ended.outcome;
     if outcome.rows.read == 0 && outcome.status == Status::Complete {
         let warning = format!("{} has a header and no rows", load.input.name());
         context.terminal.warn(&warning);
@@ -218,8 +313,9 @@ fn finish(
         None if outcome.status == Status::Interrupted => Some(context.interrupt.failure()),
         None => None,
     };
-    let nothing_sent = args.proof.dry_run || load.is_empty();
-    let receipt = receipt(args, load, &outcome, schema_id)?;
+    let ended = ended.map(|failure| how_to_go_on(failure, load, &done.ended.outcome));
+    let nothing_sent = (args.proof.dry_run || load.is_empty()) && !done.was_published;
+    let receipt = done.ended.receipt();
     let mut after = Aftermath::default();
     after.note(
         args.proof
@@ -230,13 +326,36 @@ fn finish(
     if ended.is_none() && !nothing_sent {
         after.prove(args, load, context, &receipt);
     }
-    let delivered = outcome.records.delivered;
+    Ok(Finished {
+        summary: Summary::Publish(Box::new(summary(
+            args,
+            load,
+            done,
+            nothing_sent,
+            warnings,
+            &mut after,
+        ))),
+        failure: ended.or(after.failure),
+    })
+}
+
+/// The summary of what was done, and of what was asked for beyond it.
+fn summary(
+    args: &PublishArgs,
+    load: &Load<'_>,
+    done: Done,
+    nothing_sent: bool,
+    warnings: Vec<String>,
+    after: &mut Aftermath,
+) -> PublishSummary {
+    let mut outcome = done.ended.outcome;
     if nothing_sent {
         outcome.records.delivered = 0;
         outcome.partitions.clear();
     }
-    let summary = PublishSummary {
+    PublishSummary {
         status: match outcome.status {
+            Status::Complete if done.was_published => LoadStatus::AlreadyPublished,
             Status::Complete if args.proof.dry_run => LoadStatus::Planned,
             Status::Complete => LoadStatus::Complete,
             Status::Interrupted => LoadStatus::Interrupted,
@@ -244,20 +363,18 @@ fn finish(
         },
         topic: args.topic.clone(),
         source: load.input.name(),
+        job: load.job.as_ref().map(|job| job.id.clone()),
+        delivery: load.delivery(),
         rows: outcome.rows,
         records: outcome.records,
         partitions: outcome.partitions,
-        schema_id,
-        resumed_at_row: None,
-        this_run: RunFigures::new(outcome.rows.read, delivered, outcome.seconds),
+        schema_id: done.ended.identity.schema_id,
+        resumed_at_row: done.ended.resumed_at_row,
+        this_run: RunFigures::new(done.rows, done.records, done.seconds),
         warnings,
-        wait: after.wait,
-        verify: after.verify,
-    };
-    Ok(Finished {
-        summary: Summary::Publish(Box::new(summary)),
-        failure: ended.or(after.failure),
-    })
+        wait: after.wait.take(),
+        verify: after.verify.take(),
+    }
 }
 
 /// What was asked for beyond the load. Whatever fails here, the load's own summary is still told; the first failure gives the exit code.
@@ -320,7 +437,7 @@ impl Aftermath {
     }
 }
 
-/// The failure of a load, with the file and how to go on.
+/// The failure of a load, with the file.
 fn of_load(error: tidegate::core::Error, load: &Load<'_>) -> Failure {
     let in_input = error.position().is_some();
     let failure = Failure::from(error);
@@ -331,52 +448,27 @@ fn of_load(error: tidegate::core::Error, load: &Load<'_>) -> Failure {
     };
     match failure.kind() {
         Kind::Input => failure.hint("correct the row, or keep bad rows apart with --rejects FILE"),
-        Kind::Unreachable | Kind::Delivery => failure.hint("what was delivered is stated above; loading again sends every row again (at least once)"),
         _ => failure,
     }
 }
 
-fn receipt(
-    args: &PublishArgs,
-    load: &Load<'_>,
-    outcome: &Outcome,
-    schema_id: Option<u32>,
-) -> Result<Receipt, Failure> {
-    let rejects = args.rejects.rejects.as_ref().map(|path| RejectsReceipt {
-        path: path.display().to_string(),
-        length: outcome.rejects_length,
-        rows: outcome.rows.rejected,
-    });
-    let plan = serde_json::to_value(load.options()).map_err(|error| {
-        Failure::new(Kind::Internal, "the plan cannot be written as JSON").because(error)
-    })?;
-    Ok(Receipt {
-        version: RECEIPT_VERSION,
-        program: env!("CARGO_PKG_VERSION").to_owned(),
-        status: outcome.status,
-        delivery: "at-least-once".to_owned(),
-        may_contain_duplicates: false,
-        topic: args.topic.clone(),
-        topic_id: topic::id(&load.service.client, &args.topic),
-        schema_id,
-        partitioner: Partitioner::default().to_string(),
-        plan,
-        sources: vec![SourceIdentity {
-            path: load.input.identity(),
-            length: outcome.source.bytes,
-            xxh3_128: outcome.source.hash,
-        }],
-        rows: outcome.rows,
-        records: outcome.records,
-        blank_lines: outcome.blank_lines,
-        partitions: outcome.partitions.clone(),
-        producer_ids: outcome.producer_ids.clone(),
-        rejects,
-        resumed_at_row: None,
-        started_at: outcome.started_at,
-        finished_at: outcome.finished_at,
-        seconds: outcome.seconds,
-    })
+/// Says what running the same command again would do.
+fn how_to_go_on(failure: Failure, load: &Load<'_>, outcome: &Outcome) -> Failure {
+    if load.job.is_none() {
+        return failure
+            .hint("what was delivered is stated above; loading again sends every row again");
+    }
+    let rows = outcome.position.as_ref().map(|position| position.input.row);
+    match (failure.kind(), rows) {
+        (Kind::AlreadyRunning, _) => {
+            failure.hint("another run of this job took over, and goes on with it")
+        }
+        (_, Some(rows)) => {
+            let rows = grouped(rows);
+            failure.hint(format!("the same command goes on after row {rows}"))
+        }
+        (_, None) => failure.hint("the same command goes on behind what was kept last"),
+    }
 }
 
 /// What can be known of the local files before anything is sent.

@@ -8,7 +8,7 @@ use tidegate::core::infer::{ColumnReport, Inferred};
 use crate::args::{CheckArgs, Format, InferArgs, RegisterArgs, SchemaCommand, ShowArgs};
 use crate::failure::{Failure, Kind};
 use crate::input::Input;
-use crate::report::{Finished, SchemaSummary, Summary, grouped};
+use crate::report::{AnswerSummary, Finished, Summary, grouped};
 use crate::service::Context;
 use crate::value_schema::{self, ValueSchema, subject_of};
 
@@ -20,10 +20,10 @@ pub(crate) fn run(command: &SchemaCommand, context: &mut Context) -> Result<Fini
         SchemaCommand::Register(args) => register(args, context)?,
         SchemaCommand::Show(args) => show(args, context)?,
     };
-    Ok(Finished::well(Summary::Schema(summary)))
+    Ok(Finished::well(Summary::Answer(summary)))
 }
 
-fn infer(args: &InferArgs, context: &Context) -> Result<SchemaSummary, Failure> {
+fn infer(args: &InferArgs, context: &Context) -> Result<AnswerSummary, Failure> {
     let input = Input::prepare(&args.file, &args.csv, &context.interrupt)?;
     let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
     let inferred = input.infer(&name, &args.group_by, Format::Avro)?;
@@ -44,7 +44,7 @@ fn infer(args: &InferArgs, context: &Context) -> Result<SchemaSummary, Failure> 
     } = &inferred;
     let schema = parse(&inferred.schema_json)?;
     let json = json!({ "status": "inferred", "rows": rows, "bad_rows": bad_rows, "columns": columns, "schema": schema });
-    Ok(SchemaSummary {
+    Ok(AnswerSummary {
         text: pretty(&inferred.schema_json)?,
         json,
     })
@@ -58,14 +58,14 @@ fn describe(column: &ColumnReport) -> String {
     )
 }
 
-fn check(args: &CheckArgs, context: &mut Context) -> Result<SchemaSummary, Failure> {
+fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
     let input = Input::prepare(&args.file, &args.csv, &context.interrupt)?;
-    let registry = match args.records.format {
+    let registry = match args.records.format() {
         Format::Avro => Some(context.registry(&args.cluster, &args.registry)?),
         Format::Json => None,
     };
     let schema = ValueSchema::choose(&args.records, &args.topic, registry.as_ref(), || {
-        input.infer(&args.topic, &args.records.group_by, args.records.format)
+        input.infer(&args.topic, &args.records.group_by, args.records.format())
     })?;
     let plan = input.plan(&schema.json, &args.records)?;
     if let Some(registry) = &registry {
@@ -81,23 +81,23 @@ fn check(args: &CheckArgs, context: &mut Context) -> Result<SchemaSummary, Failu
         schema.describe()
     );
     let json = json!({ "status": "fits", "topic": args.topic, "schema_from": schema.describe(), "warnings": plan.warnings() });
-    Ok(SchemaSummary { text, json })
+    Ok(AnswerSummary { text, json })
 }
 
-fn register(args: &RegisterArgs, context: &mut Context) -> Result<SchemaSummary, Failure> {
+fn register(args: &RegisterArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
     let schema = value_schema::read(&args.schema)?;
     let subject = subject_of(args.subject.as_deref(), &args.topic);
     let id = context
         .registry(&args.cluster, &args.registry)?
         .register(&subject, &schema)?;
     let text = format!("{subject}: schema id {id}\n");
-    Ok(SchemaSummary {
+    Ok(AnswerSummary {
         text,
         json: json!({ "status": "registered", "subject": subject, "schema_id": id }),
     })
 }
 
-fn show(args: &ShowArgs, context: &mut Context) -> Result<SchemaSummary, Failure> {
+fn show(args: &ShowArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
     let subject = subject_of(args.subject.as_deref(), &args.topic);
     let registry = context.registry(&args.cluster, &args.registry)?;
     let Some(latest) = registry.latest(&subject)? else {
@@ -114,7 +114,7 @@ fn show(args: &ShowArgs, context: &mut Context) -> Result<SchemaSummary, Failure
     let json = json!({
         "status": "found", "subject": subject, "version": latest.version, "schema_id": latest.id, "schema": parse(&latest.schema)?,
     });
-    Ok(SchemaSummary {
+    Ok(AnswerSummary {
         text: pretty(&latest.schema)?,
         json,
     })

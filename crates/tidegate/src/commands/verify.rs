@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use tidegate::bridge::{ReadRange, SystemClock, TopicReader};
+use tidegate::bridge::{CommittedReader, ReadRange, SystemClock};
 use tidegate::core::event::Event;
+use tidegate::core::job::JobPosition;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::publish::{CommitCadence, PublishOptions};
 use tidegate::core::receipt::{Receipt, Status};
@@ -12,16 +13,17 @@ use tidegate::core::schema::RecordPlan;
 use tidegate::core::verify::{Compared, VerifyReport, VerifyStatus, verify};
 use tidegate::kafka::{Client, Isolation, OffsetSpec};
 
-use crate::args::{CsvArgs, Format, VerifyArgs};
+use crate::args::{Format, VerifyArgs};
 use crate::failure::{Failure, Kind};
 use crate::input::Input;
-use crate::plan::ResolvedOptions;
+use crate::job::find_position;
+use crate::options::ResolvedOptions;
 use crate::progress::{Figures, Progress};
+use crate::receipts::Ended;
 use crate::report::{Finished, Summary, VerifySummary, grouped};
 use crate::service::{Context, Reach, needs_registry};
 use crate::topic;
 use crate::value_schema::ValueSchema;
-use crate::values::Delimiter;
 
 /// What is compared with what.
 #[derive(Debug)]
@@ -67,39 +69,39 @@ fn with_receipt(
         .to_lowercase();
         return Ok(judged(cannot(reason)));
     }
-    let options: ResolvedOptions =
-        serde_json::from_value(receipt.plan.clone()).map_err(|error| {
-            Failure::new(
-                Kind::LocalIo,
-                format!("the receipt {} holds no plan", path.display()),
-            )
-            .because(error)
-        })?;
+    let whose = format!("the receipt {}", path.display());
+    let options = ResolvedOptions::parse(&receipt.plan, &whose)?;
     let file = source_of(args, &receipt)?;
-    let input = Input::prepare(&file, &csv_of(&options)?, &context.interrupt)?;
-    let plan = input.plan_with(
-        &options.schema,
-        options.format,
-        &options.key_choice(),
-        &options.group_by,
-    )?;
     let service = context.connect(Reach {
         cluster: &args.cluster,
         registry: None,
         delivery_timeout: None,
     })?;
+    against(&receipt, &options, &file, &service.client, context)
+}
+
+/// Compares with what a receipt says.
+fn against(
+    receipt: &Receipt,
+    options: &ResolvedOptions,
+    file: &Path,
+    client: &Client,
+    context: &Context,
+) -> Result<(VerifySummary, Option<Failure>), Failure> {
+    let (input, plan) = options.open(file, &context.interrupt)?;
     let proof = Proof {
         input: &input,
         plan: &plan,
-        client: &service.client,
+        client,
         topic: &receipt.topic,
         schema_id: receipt.schema_id,
-        receipt: Some(&receipt),
+        receipt: Some(receipt),
     };
     compare(&proof, context)
 }
 
-/// Without a receipt the flags say how the rows became records, and the whole topic is compared.
+/// Without a receipt the job's position says what was published. Where there is none either, the flags say how the rows became records, and the
+/// whole topic is compared.
 fn with_topic(
     args: &VerifyArgs,
     context: &mut Context,
@@ -118,11 +120,14 @@ fn with_topic(
     };
     let service = context.connect(reach)?;
     topic::partitions(&service.client, topic)?;
+    if let Some(found) = find_position(&service.client, &args.job, topic, &input)? {
+        return with_position(args, &found, &service.client, context);
+    }
     let registry = service.registry.as_ref();
     let schema = ValueSchema::choose(&args.records, topic, registry, || {
-        input.infer(topic, &args.records.group_by, args.records.format)
+        input.infer(topic, &args.records.group_by, args.records.format())
     })?;
-    let schema_id = match args.records.format {
+    let schema_id = match args.records.format() {
         Format::Avro => Some(schema.find_id(registry.ok_or_else(needs_registry)?)?),
         Format::Json => None,
     };
@@ -136,6 +141,28 @@ fn with_topic(
         receipt: None,
     };
     compare(&proof, context)
+}
+
+/// The position of the job says what was published, and how.
+fn with_position(
+    args: &VerifyArgs,
+    found: &JobPosition,
+    client: &Client,
+    context: &Context,
+) -> Result<(VerifySummary, Option<Failure>), Failure> {
+    let job = &found.identity.job;
+    if !found.is_complete {
+        let rows = grouped(found.load.input.row);
+        let reason = format!("the job {job} is not complete: it has come to row {rows}");
+        return Ok(judged(cannot(reason)));
+    }
+    let options = ResolvedOptions::parse(&found.identity.plan, &format!("the job {job}"))?;
+    options.refuse_others(&args.records, &args.csv)?;
+    let mut receipt = Ended::of(found).receipt();
+    // The file that was typed is compared, whether it is still the one that was loaded or not: how it differs is what was asked.
+    receipt.sources.clear();
+    let file = args.file.as_deref().unwrap_or(Path::new("-"));
+    against(&receipt, &options, file, client, context)
 }
 
 /// Compares; a difference is a failure beside the summary that names it.
@@ -157,14 +184,13 @@ pub(crate) fn compare(
     {
         return Ok(judged(cannot(reason)));
     }
-    // With a receipt only our own records count, up to the last of them: somebody else's open transaction must not hide them.
-    let isolation = if proof.receipt.is_some() {
-        Isolation::ReadUncommitted
-    } else {
-        Isolation::ReadCommitted
-    };
-    let ranges = ranges(proof, &partitions, isolation)?;
-    let mut reader = TopicReader::open(proof.client, proof.topic, &ranges, isolation)?;
+    let producer_ids = proof
+        .receipt
+        .map(|receipt| receipt.producer_ids.as_slice())
+        .filter(|ids| !ids.is_empty());
+    let ranges = ranges(proof, &partitions)?;
+    let own = producer_ids.unwrap_or_default();
+    let mut reader = CommittedReader::open(proof.client, proof.topic, &ranges, own)?;
     let rejects = RejectsOptions {
         on_bad_row: OnBadRow::Skip,
         max_rejects: MaxRejects::Unlimited,
@@ -181,10 +207,7 @@ pub(crate) fn compare(
     };
     let compared = Compared {
         partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX),
-        producer_ids: proof
-            .receipt
-            .map(|receipt| receipt.producer_ids.as_slice())
-            .filter(|ids| !ids.is_empty()),
+        producer_ids,
         receipt: proof.receipt,
     };
     let mut progress = Progress::new(context.terminal, "verify", proof.input.length());
@@ -209,7 +232,7 @@ pub(crate) fn compare(
     Ok(judged(report?))
 }
 
-/// Why the topic is not the one that the receipt speaks of, if it is not.
+/// Why the topic cannot be compared with the receipt, if it is not as it was.
 fn changed(proof: &Proof<'_>, receipt: &Receipt, now: usize) -> Option<String> {
     let (topic, then) = (proof.topic, receipt.partitions.len());
     let created_again = match (&receipt.topic_id, topic::id(proof.client, topic)) {
@@ -221,17 +244,21 @@ fn changed(proof: &Proof<'_>, receipt: &Receipt, now: usize) -> Option<String> {
             "{topic} was deleted and created again since the load"
         ));
     }
+    // Who may not read the settings is not stopped by that: a record that is gone is found missing.
+    let configs = proof.client.admin().topic_configs(topic).ok()?;
+    let policy = configs.get("cleanup.policy").map(String::as_str);
+    if policy.is_some_and(|policy| policy.contains("compact")) {
+        return Some(format!(
+            "{topic} is compacted: records whose key came again may be gone"
+        ));
+    }
     (then != now)
         .then(|| format!("{topic} has {now} partitions now and had {then} when it was loaded"))
 }
 
 /// Which part of each partition is read: the load's own, or all there is.
-fn ranges(
-    proof: &Proof<'_>,
-    partitions: &[i32],
-    isolation: Isolation,
-) -> Result<Vec<ReadRange>, Failure> {
-    let admin = proof.client.admin();
+fn ranges(proof: &Proof<'_>, partitions: &[i32]) -> Result<Vec<ReadRange>, Failure> {
+    let (admin, isolation) = (proof.client.admin(), Isolation::ReadUncommitted);
     let starts = admin.list_offsets(proof.topic, partitions, OffsetSpec::Earliest, isolation)?;
     let ends = admin.list_offsets(proof.topic, partitions, OffsetSpec::Latest, isolation)?;
     let range = |(index, (partition, first)): (usize, &(i32, i64))| {
@@ -294,6 +321,7 @@ fn judged(report: VerifyReport) -> (VerifySummary, Option<Failure>) {
         rows: report.rows,
         first_difference: report.first_difference,
         foreign_records: report.foreign_records,
+        repeated_records: report.repeated_records,
         reason: difference.or(report.reason),
     };
     (summary, failure)
@@ -307,6 +335,7 @@ fn cannot(reason: String) -> VerifyReport {
         rows: 0,
         first_difference: None,
         foreign_records: 0,
+        repeated_records: 0,
         reason: Some(reason),
     }
 }
@@ -330,26 +359,4 @@ fn source_of(args: &VerifyArgs, receipt: &Receipt) -> Result<PathBuf, Failure> {
             ),
         )),
     }
-}
-
-/// How the CSV was written, from the receipt's plan.
-fn csv_of(options: &ResolvedOptions) -> Result<CsvArgs, Failure> {
-    let delimiter: Delimiter = options
-        .delimiter
-        .replace('\t', "\\t")
-        .parse()
-        .map_err(|why| {
-            Failure::new(
-                Kind::LocalIo,
-                format!(
-                    "the receipt's delimiter {:?} cannot be: {why}",
-                    options.delimiter
-                ),
-            )
-        })?;
-    Ok(CsvArgs {
-        delimiter,
-        null: options.null.clone(),
-        max_row_size: options.max_row_size,
-    })
 }

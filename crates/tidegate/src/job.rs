@@ -1,0 +1,256 @@
+//! Which job a load is, where it stands, and whether it may go on from there.
+//!
+//! [`LoadJob::find`] only looks, so that a load that is refused disturbs nobody; [`LoadJob::open`] takes the job over, and looks again: until then
+//! an earlier run may still have been at work.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tidegate::bridge::{Job, JobSink, job_positions};
+use tidegate::core;
+use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
+use tidegate::core::position::LoadPosition;
+use tidegate::core::produce::SinkError;
+use tidegate::core::publish::has_grown;
+use tidegate::kafka::producer::ProducerConfig;
+use tidegate::kafka::{self, Client};
+
+use crate::args::{DeliveryChoice, JobArgs, PublishArgs};
+use crate::failure::{Failure, Kind};
+use crate::input::Input;
+use crate::options::other;
+
+/// The job of a load, as it stood when it was looked for.
+#[derive(Debug)]
+pub(crate) struct LoadJob {
+    /// Its id.
+    pub(crate) id: String,
+    /// What is promised.
+    pub(crate) delivery: Delivery,
+    /// Its inputs.
+    pub(crate) sources: Vec<String>,
+    /// The topic for positions.
+    pub(crate) positions_topic: String,
+    /// Whether that topic is still to be created.
+    pub(crate) positions_missing: bool,
+    /// Where it stands; `None` for one that is new, or is to begin again.
+    pub(crate) found: Option<JobPosition>,
+    restart: bool,
+    rejects_file: Option<String>,
+    others: Vec<JobPosition>,
+}
+
+impl LoadJob {
+    /// Looks for the job of a load. `None` for one that keeps no positions: a stream, which cannot be read again, and a load at least once on a
+    /// cluster without a topic for positions.
+    pub(crate) fn find(
+        args: &PublishArgs,
+        input: &Input,
+        client: &Client,
+    ) -> Result<Option<Self>, Failure> {
+        if !input.is_file() {
+            return refuse_stream(args, input).map(|()| None);
+        }
+        let typed = args.delivery.delivery.map(|choice| match choice {
+            DeliveryChoice::ExactlyOnce => Delivery::ExactlyOnce,
+            DeliveryChoice::AtLeastOnce => Delivery::AtLeastOnce,
+        });
+        let positions_topic = args.delivery.job.positions.positions_topic.clone();
+        let positions_missing = client.admin().describe_topic(&positions_topic)?.is_none();
+        if typed == Some(Delivery::AtLeastOnce) && positions_missing {
+            return Ok(None);
+        }
+        let sources = vec![input.identity()];
+        let (id, found, others) = look(client, &args.delivery.job, &args.topic, &sources)?;
+        let found = found.filter(|_| !args.delivery.restart);
+        let known = found.as_ref().map(|found| found.identity.delivery);
+        if let (Some(typed), Some(known)) = (typed, known)
+            && typed != known
+        {
+            return Err(other("delivery", &typed.to_string(), &known.to_string()));
+        }
+        let job = Self {
+            id,
+            delivery: known.or(typed).unwrap_or(Delivery::ExactlyOnce),
+            sources,
+            positions_topic,
+            positions_missing,
+            restart: args.delivery.restart,
+            rejects_file: args.rejects.rejects.as_deref().map(absolute),
+            found,
+            others,
+        };
+        job.check(&args.topic)?;
+        Ok(Some(job))
+    }
+
+    /// Holds what was typed against what the job began with, as far as it does not concern records.
+    fn check(&self, topic: &str) -> Result<(), Failure> {
+        let Some(found) = &self.found else {
+            return Ok(());
+        };
+        if found.identity.topic != topic {
+            return Err(other("topic", topic, &found.identity.topic));
+        }
+        let known = found
+            .rejects_file
+            .as_ref()
+            .filter(|_| found.load.rejects.rows > 0);
+        if known.is_some_and(|known| Some(known) != self.rejects_file.as_ref()) {
+            let known = known.map_or("", String::as_str);
+            let rows = found.load.rejects.rows;
+            let message = format!("the load has written {rows} rejected rows to {known} so far");
+            let failure = Failure::new(Kind::LocalIo, message);
+            return Err(failure.hint(format!("--rejects {known} goes on with it")));
+        }
+        Ok(())
+    }
+
+    /// Whether all of the input is in the topic already.
+    pub(crate) fn is_published(&self, input: &Input) -> Result<bool, Failure> {
+        let Some(found) = self.found.as_ref().filter(|found| found.is_complete) else {
+            return Ok(false);
+        };
+        let known = &found.load.prefix;
+        if input.length().is_some_and(|length| length > known.bytes) {
+            return Ok(false);
+        }
+        let grown = has_grown(input, known).map_err(|error| failed(error, input))?;
+        Ok(!grown)
+    }
+
+    /// What people should know of other jobs before this one begins: the same content on the same topic is there twice then.
+    pub(crate) fn warning(&self, input: &Input, identity: &JobIdentity) -> Option<String> {
+        let is_candidate = |other: &&JobPosition| {
+            let (theirs, bytes) = (&other.identity, other.load.prefix.bytes);
+            other.is_complete
+                && theirs.job != self.id
+                && (&theirs.topic, &theirs.topic_id) == (&identity.topic, &identity.topic_id)
+                && input.length().is_none_or(|length| length == bytes)
+        };
+        let mut others = self.others.iter().filter(is_candidate);
+        let same = others
+            .find(|other| matches!(has_grown(input, &other.load.prefix), Ok(false)))
+            .filter(|_| self.found.is_none())?;
+        Some(format!(
+            "the job {} has published the same content to {} already: its rows will be there twice",
+            same.identity.job, identity.topic
+        ))
+    }
+
+    /// Takes the job over; also gives where it stands.
+    pub(crate) fn open(
+        &self,
+        client: &Client,
+        config: ProducerConfig,
+        identity: JobIdentity,
+        args: &PublishArgs,
+    ) -> Result<(JobSink, LoadPosition), Failure> {
+        let job = Job {
+            identity,
+            sources: self.sources.clone(),
+            rejects_file: self.rejects_file.clone(),
+            positions_topic: self.positions_topic.clone(),
+            transaction_timeout: args.delivery.transaction_timeout,
+            restart: self.restart,
+        };
+        let (sink, now) = JobSink::open(client, config, job).map_err(of_sink)?;
+        let identity = |position: &Option<JobPosition>| {
+            let identity = position.as_ref().map(|position| &position.identity);
+            identity.cloned()
+        };
+        if identity(&now) != identity(&self.found) {
+            let message = format!("another run of the job {} was at work", self.id);
+            let failure = Failure::new(Kind::AlreadyRunning, message);
+            return Err(failure.hint("run the same command again"));
+        }
+        Ok((sink, now.map_or_else(LoadPosition::start, |now| now.load)))
+    }
+}
+
+/// Where a job stands, with its id, and where all others do that can be read.
+fn look(
+    client: &Client,
+    args: &JobArgs,
+    topic: &str,
+    sources: &[String],
+) -> Result<(String, Option<JobPosition>, Vec<JobPosition>), Failure> {
+    let id = match args.job.as_deref() {
+        Some("") => return Err(Failure::new(Kind::Usage, "--job is empty")),
+        Some(id) => id.to_owned(),
+        None => JobIdentity::default_id(topic, sources),
+    };
+    let mut positions = job_positions(client, &args.positions.positions_topic)?;
+    let found = positions.remove(&id);
+    let found = found.as_deref().map(JobPosition::parse).transpose()?;
+    let others = positions.values().map(|value| JobPosition::parse(value));
+    Ok((id, found, others.filter_map(Result::ok).collect()))
+}
+
+/// Where the job of a file and a topic stands, for a command that only looks.
+pub(crate) fn find_position(
+    client: &Client,
+    args: &JobArgs,
+    topic: &str,
+    input: &Input,
+) -> Result<Option<JobPosition>, Failure> {
+    let (_, found, _) = look(client, args, topic, &[input.identity()])?;
+    Ok(found)
+}
+
+/// A stream cannot be read again, so nothing can be gone on with.
+fn refuse_stream(args: &PublishArgs, input: &Input) -> Result<(), Failure> {
+    let typed = [
+        (
+            "--delivery exactly-once",
+            args.delivery.delivery == Some(DeliveryChoice::ExactlyOnce),
+        ),
+        ("--job", args.delivery.job.job.is_some()),
+        ("--restart", args.delivery.restart),
+    ];
+    match typed.iter().find(|(_, is_typed)| *is_typed) {
+        None => Ok(()),
+        Some((flag, _)) => {
+            let name = input.name();
+            let message = format!("{flag} needs a file: {name} cannot be read a second time");
+            Err(Failure::new(Kind::Usage, message).hint("put it into a file first"))
+        }
+    }
+}
+
+/// The failure of a load whose input was looked at: how to go on with another one than the job's.
+pub(crate) fn failed(error: core::Error, input: &Input) -> Failure {
+    let is_other = error.kind() == core::ErrorKind::InputChanged;
+    let failure = Failure::from(error).in_file(&input.name());
+    if !is_other {
+        return failure;
+    }
+    failure
+        .hint("--job NAME gives another input a position of its own")
+        .hint("--restart forgets the position and publishes every row again")
+}
+
+/// The failure that a sink's error tells of.
+fn of_sink(error: SinkError) -> Failure {
+    let error = match error.downcast::<kafka::Error>() {
+        Ok(error) => return Failure::from(*error),
+        Err(error) => error,
+    };
+    match error.downcast::<core::Error>() {
+        Ok(error) => Failure::from(*error),
+        Err(error) => Failure::new(Kind::Internal, error.to_string()),
+    }
+}
+
+/// The path of a file that may not exist yet, so that it is the same from every folder.
+pub(crate) fn absolute(path: &Path) -> String {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).ok();
+    let whole: PathBuf = match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    };
+    whole.display().to_string()
+}

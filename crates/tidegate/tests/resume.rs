@@ -1,0 +1,449 @@
+//! A load of a file is a job: killed and run again it goes on, and what does not fit it is refused.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Exits, Folder, count, on, records, tidegate, usage};
+use serde_json::{Value, json};
+use tidegate_testkit::program::wait_until;
+use tidegate_testkit::{Cluster, Tidegate, for_each_cluster};
+
+/// One file that goes to one topic.
+struct Load<'a> {
+    cluster: &'a Cluster,
+    folder: Folder,
+    file: String,
+    topic: String,
+}
+
+impl<'a> Load<'a> {
+    fn new(cluster: &'a Cluster, content: impl AsRef<[u8]>) -> Self {
+        let folder = Folder::new();
+        Self {
+            cluster,
+            file: folder.file("usage.csv", content),
+            topic: cluster.unique("resumed"),
+            folder,
+        }
+    }
+
+    fn publish(&self) -> Tidegate {
+        let topic = &self.topic;
+        on(
+            self.cluster,
+            [
+                "publish",
+                &self.file,
+                "-t",
+                topic,
+                "--create-topic",
+                "-o",
+                "json",
+            ],
+        )
+    }
+
+    /// A load that a group holds back from the `rows`th record of the job on, killed when the topic has `there` records.
+    fn kill_at(&self, rows: i64, there: i64, more: &[&str]) {
+        let (group, limit) = (self.cluster.unique("group"), rows.to_string());
+        let held = ["--hold-group", &group, "--hold-limit", &limit];
+        let load = self.publish().args(held).args(more).start();
+        wait_until(Duration::from_secs(30), || {
+            count(self.cluster, &self.topic) >= there
+        })
+        .unwrap();
+        assert_eq!(load.kill().code, None);
+    }
+
+    fn kill_after(&self, rows: i64, more: &[&str]) {
+        self.kill_at(rows, rows, more);
+    }
+
+    /// The ticks of all records, in order.
+    fn ticks(&self) -> Vec<u64> {
+        let tick = |record: Value| record["value"]["timestamp"].as_u64().unwrap();
+        let mut ticks: Vec<u64> = records(self.cluster, &self.topic)
+            .into_iter()
+            .map(tick)
+            .collect();
+        ticks.sort_unstable();
+        ticks
+    }
+
+    fn job(&self) -> String {
+        let path = std::fs::canonicalize(&self.file).unwrap();
+        format!("{}:{}", self.topic, path.display())
+    }
+}
+
+#[test]
+fn a_killed_load_goes_on_where_it_was_committed() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster, usage(100, 1));
+        load.kill_after(10, &[]);
+        load.kill_after(15, &[]);
+        let receipt = load.folder.name("receipt.json");
+        let again = load
+            .publish()
+            .args(["--receipt", &receipt, "--verify"])
+            .exits(0);
+        let summary = again.json();
+        assert_eq!(summary["status"], "complete", "{again}");
+        assert_eq!(summary["resumed_at_row"], 15);
+        assert_eq!(summary["rows"]["read"], 100);
+        assert_eq!(summary["this_run"]["rows"], 85);
+        assert_eq!(summary["records"]["delivered"], 100);
+        assert_eq!(summary["verify"]["status"], "same");
+        assert!(again.stderr.contains("goes on after row 15"), "{again}");
+        assert_eq!(load.ticks(), (0..100).collect::<Vec<_>>());
+        let receipt: Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
+        assert_eq!(
+            (&receipt["delivery"], &receipt["status"]),
+            (&json!("exactly-once"), &json!("complete"))
+        );
+        assert_eq!(receipt["records"]["delivered"], 100);
+        let verified = on(
+            cluster,
+            ["verify", &load.file, "-t", &load.topic, "-o", "json"],
+        );
+        assert_eq!(verified.exits(0).json()["records"], 100);
+    });
+}
+
+#[test]
+fn a_complete_load_is_not_sent_again() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster, usage(20, 1));
+        let first = load.publish().exits(0).json();
+        let again = load.publish().arg("--verify").exits(0).json();
+        assert_eq!(again["status"], "already-published");
+        for same in ["rows", "records", "partitions", "schema_id"] {
+            assert_eq!(again[same], first[same], "{same}");
+        }
+        assert_eq!(again["this_run"]["rows"], 0);
+        assert_eq!(again["verify"]["status"], "same");
+        // The file has grown: only what is new is sent.
+        std::fs::write(&load.file, usage(30, 1)).unwrap();
+        let grown = load.publish().arg("--verify").exits(0).json();
+        assert_eq!(
+            (&grown["status"], &grown["resumed_at_row"]),
+            (&json!("complete"), &json!(20))
+        );
+        assert_eq!(load.ticks(), (0..30).collect::<Vec<_>>());
+        let restarted = load.publish().arg("--restart").exits(0).json();
+        assert_eq!(
+            (
+                &restarted["resumed_at_row"],
+                &restarted["records"]["delivered"]
+            ),
+            (&Value::Null, &json!(30))
+        );
+        assert_eq!(count(cluster, &load.topic), 60);
+    });
+}
+
+/// Everything that would make the records of two runs those of two loads.
+#[test]
+fn what_does_not_fit_the_job_is_refused() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster, usage(100, 1));
+        load.kill_after(10, &[]);
+        let schema = load.folder.file(
+            "other.avsc",
+            r#"{"type": "record", "name": "other", "fields": [{"name": "timestamp", "type": "long"}]}"#,
+        );
+        for (flags, code, said) in [
+            (&["--key", "cpu"][..], 2, "--key"),
+            (&["--no-key"], 2, "--no-key"),
+            (&["--group-by", "timestamp"], 2, "--group-by"),
+            (&["--format", "json"], 2, "--format"),
+            (&["--null", "NA"], 2, "--null"),
+            (&["--delimiter", ";"], 2, "--delimiter"),
+            (&["--max-row-size", "1MiB"], 2, "--max-row-size"),
+            (&["--schema", &schema], 2, "--schema"),
+            (&["--delivery", "at-least-once"], 2, "--delivery"),
+            (&["--partitions", "3"], 6, "1 partition"),
+        ] {
+            let refused = load.publish().args(flags).exits(code);
+            let error = refused.json()["error"]["message"].to_string();
+            assert!(error.contains(said), "{flags:?}\n{refused}");
+        }
+        // Another topic under the same name of a job.
+        let named = cluster.unique("named");
+        load.kill_at(10, 20, &["--job", &named]);
+        let other = cluster.unique("other");
+        let arguments = [
+            "publish",
+            &load.file,
+            "-t",
+            &other,
+            "--create-topic",
+            "--job",
+            &named,
+        ];
+        let refused = on(cluster, arguments).exits(2);
+        assert!(refused.stderr.contains("--topic"), "{refused}");
+        assert_eq!(count(cluster, &other), -1, "nothing was created");
+        // Another file at the same place.
+        std::fs::write(&load.file, usage(100, 1).replace("3,c_1", "3,c_9")).unwrap();
+        let refused = load.publish().exits(3);
+        assert!(refused.stderr.contains("--job NAME"), "{refused}");
+        std::fs::write(&load.file, usage(2, 1)).unwrap();
+        load.publish().exits(3);
+        assert_eq!(count(cluster, &load.topic), 20, "nothing was sent");
+    });
+}
+
+#[test]
+fn a_topic_that_was_made_again_or_has_grown_is_refused() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster, usage(20, 1));
+        load.kill_after(10, &[]);
+        let client = tidegate::kafka::ClientConfig::new(cluster.bootstrap()).unwrap();
+        let admin = tidegate::kafka::Client::connect(client).unwrap();
+        admin.admin().delete_topic(&load.topic).unwrap();
+        wait_until(Duration::from_secs(30), || {
+            count(cluster, &load.topic) == -1
+        })
+        .unwrap();
+        let refused = load.publish().exits(6);
+        assert!(refused.stderr.contains("was deleted"), "{refused}");
+        let arguments = ["publish", &load.file, "-t", &load.topic, "--create-topic"];
+        on(cluster, arguments).args(["--job", &load.topic]).exits(0);
+        let refused = load.publish().exits(6);
+        assert!(refused.stderr.contains("created again"), "{refused}");
+    });
+}
+
+#[test]
+fn rejected_rows_stand_in_the_file_once() {
+    for_each_cluster(|cluster| {
+        let content = usage(60, 1).replace("c_1,n_1,1.5\n30,", "c_1,n_1,no\n30,");
+        let content = content.replace("4,c_1,n_1,1.5\n", "4,c_1,n_1,no\n");
+        let load = Load::new(cluster, content);
+        let rejects = load.folder.name("rejects.jsonl");
+        let schema = load.folder.file(
+            "usage.avsc",
+            r#"{"type": "record", "name": "usage", "fields": [
+                {"name": "timestamp", "type": "long"}, {"name": "container_id", "type": "string"},
+                {"name": "machine_id", "type": "string"}, {"name": "cpu", "type": "double"}]}"#,
+        );
+        let flags = ["--rejects", &rejects, "--schema", &schema];
+        load.kill_after(20, &flags);
+        let before = std::fs::read_to_string(&rejects).unwrap();
+        assert!(before.lines().count() > 0);
+        // Another place for them, or none, would lose some.
+        let other = load.folder.name("other.jsonl");
+        for flags in [&["--rejects", other.as_str()][..], &[]] {
+            let refused = load.publish().args(flags).exits(11);
+            assert!(refused.stderr.contains("rejects.jsonl"), "{refused}");
+        }
+        // What a run wrote behind its last commit is written again.
+        std::fs::write(&rejects, format!("{before}{before}")).unwrap();
+        let summary = load.publish().args(flags).arg("--verify").exits(0).json();
+        let rejected = summary["rows"]["rejected"].as_u64().unwrap();
+        let read = summary["rows"]["read"].as_u64().unwrap();
+        assert_eq!(
+            (read, summary["rows"]["accepted"].as_u64().unwrap()),
+            (60, 60 - rejected)
+        );
+        let rows: Vec<Value> = std::fs::read_to_string(&rejects)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let rows: Vec<u64> = rows
+            .iter()
+            .map(|row| row["row"].as_u64().unwrap())
+            .collect();
+        assert_eq!(rows.len() as u64, rejected);
+        assert!(rows.windows(2).all(|pair| pair[0] < pair[1]), "{rows:?}");
+        std::fs::remove_file(&rejects).unwrap();
+        std::fs::write(&load.file, usage(70, 1)).unwrap();
+    });
+}
+
+#[test]
+fn jobs_are_listed_shown_and_forgotten() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster, usage(20, 1));
+        load.publish().exits(0);
+        let positions = ["--positions-topic", "tidegate-positions"];
+        let job = |arguments: &[&str]| {
+            let command = tidegate(["job"]).args(arguments).args(positions);
+            command.args(["-b", cluster.bootstrap(), "-o", "json"])
+        };
+        let listed = job(&["list"]).exits(0).json();
+        let listed = listed["jobs"].as_array().unwrap().clone();
+        let own = |listed: &Value| listed["job"] == json!(load.job());
+        assert_eq!(
+            listed.iter().filter(|job| own(job)).count(),
+            1,
+            "{listed:?}"
+        );
+        let shown = job(&["show", &load.job()]).exits(0).json();
+        assert_eq!(
+            (
+                &shown["status"],
+                &shown["rows"],
+                &shown["receipt"]["records"]["delivered"]
+            ),
+            (&json!("complete"), &json!(20), &json!(20))
+        );
+        assert_eq!(
+            job(&["forget", &load.job()]).exits(0).json()["status"],
+            "forgotten"
+        );
+        for command in ["show", "forget"] {
+            let unknown = job(&[command, &load.job()]).exits(2);
+            assert!(unknown.stderr.contains("there is no job"), "{unknown}");
+        }
+        let again = load.publish().exits(0).json();
+        assert_eq!(
+            (&again["status"], &again["resumed_at_row"]),
+            (&json!("complete"), &Value::Null)
+        );
+        assert_eq!(count(cluster, &load.topic), 40);
+    });
+}
+
+/// The same content under another name is what a forgotten `--job`, or a moved file, looks like.
+#[test]
+fn the_same_content_on_the_same_topic_is_warned_about() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster, usage(20, 1));
+        load.publish().exits(0);
+        let copy = load.folder.file("copy.csv", usage(20, 1));
+        let published = on(cluster, ["publish", &copy, "-t", &load.topic, "-o", "json"]).exits(0);
+        let warnings = published.json()["warnings"].to_string();
+        assert!(warnings.contains(&load.job()), "{published}");
+    });
+}
+
+#[test]
+fn a_topic_with_records_and_without_positions_is_warned_about() {
+    let cluster = Cluster::embedded();
+    let load = Load::new(&cluster, usage(20, 1));
+    load.publish()
+        .args(["--delivery", "at-least-once"])
+        .exits(0);
+    let published = load.publish().exits(0);
+    let warnings = published.json()["warnings"].to_string();
+    assert!(warnings.contains("tidegate-positions"), "{published}");
+}
+
+#[test]
+fn at_least_once_goes_on_where_there_is_a_topic_for_positions() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster, usage(100, 1));
+        let (positions, other) = (cluster.unique("positions"), cluster.unique("other"));
+        let at_least_once = [
+            "--delivery",
+            "at-least-once",
+            "--positions-topic",
+            &positions,
+        ];
+        let without = load.publish().args(at_least_once).exits(0);
+        assert!(
+            without.stderr.contains("cannot be gone on with"),
+            "{without}"
+        );
+        assert_eq!(without.json()["job"], Value::Null);
+        // Another load creates the topic for positions.
+        let file = load.folder.file("other.csv", usage(1, 1));
+        let arguments = ["publish", &file, "-t", &other, "--create-topic"];
+        on(cluster, arguments)
+            .args(["--positions-topic", &positions])
+            .exits(0);
+
+        let held = Load::new(cluster, usage(100, 1));
+        held.kill_after(10, &at_least_once);
+        let receipt = held.folder.name("receipt.json");
+        let flags = [
+            "--positions-topic",
+            &positions,
+            "--receipt",
+            &receipt,
+            "--verify",
+        ];
+        let again = held.publish().args(flags).exits(0).json();
+        assert_eq!(again["delivery"], "at-least-once", "as it was begun");
+        assert_eq!(again["rows"]["read"], 100);
+        assert_eq!(again["verify"]["status"], "same", "{again}");
+        let receipt: Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
+        assert_eq!(receipt["may_contain_duplicates"], true);
+        let repeated = again["verify"]["repeated_records"].as_i64().unwrap();
+        assert_eq!(count(cluster, &held.topic), 100 + repeated);
+    });
+}
+
+#[test]
+fn a_stream_is_sent_at_least_once_and_says_so() {
+    let cluster = Cluster::embedded();
+    let folder = Folder::new();
+    let schema = folder.file(
+        "a.avsc",
+        r#"{"type": "record", "name": "a", "fields": [{"name": "a", "type": "long"}]}"#,
+    );
+    let arguments = [
+        "publish",
+        "-",
+        "-t",
+        "stream",
+        "--create-topic",
+        "--schema",
+        &schema,
+    ];
+    let published = on(&cluster, arguments).input("a\n1\n").exits(0);
+    assert!(published.stderr.contains("at-least-once"), "{published}");
+    assert!(published.stderr.contains("a stream"), "{published}");
+    for flags in [
+        &["--delivery", "exactly-once"][..],
+        &["--job", "j"],
+        &["--restart"],
+    ] {
+        let refused = on(&cluster, arguments).input("a\n1\n").args(flags).exits(2);
+        assert!(refused.stderr.contains("needs a file"), "{refused}");
+    }
+}
+
+/// A bad row stops the load; run again with a place for bad rows it goes on.
+#[test]
+fn a_load_that_a_bad_row_stopped_goes_on_with_a_place_for_it() {
+    for_each_cluster(|cluster| {
+        let content = usage(40, 1).replace("20,c_1,n_1,1.5", "20,c_1");
+        let load = Load::new(cluster, content);
+        let stopped = load.publish().exits(3);
+        assert!(stopped.stderr.contains("goes on after row 20"), "{stopped}");
+        let rejects = load.folder.name("rejects.jsonl");
+        let summary = load.publish().args(["--rejects", &rejects]).exits(0).json();
+        assert_eq!(
+            (&summary["resumed_at_row"], &summary["rows"]["rejected"]),
+            (&json!(20), &json!(1))
+        );
+        assert_eq!(count(cluster, &load.topic), 39);
+    });
+}
+
+#[test]
+fn a_dry_run_of_a_job_goes_on_too_and_changes_nothing() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster, usage(40, 1));
+        load.kill_after(10, &[]);
+        for _ in 0..2 {
+            let planned = load.publish().arg("--dry-run").exits(0).json();
+            assert_eq!(
+                (
+                    &planned["status"],
+                    &planned["resumed_at_row"],
+                    &planned["this_run"]["records"]
+                ),
+                (&json!("planned"), &json!(10), &json!(30))
+            );
+        }
+        load.publish().exits(0);
+        let planned = load.publish().arg("--dry-run").exits(0).json();
+        assert_eq!(planned["status"], "already-published");
+    });
+}
