@@ -1,5 +1,10 @@
 //! A load of a file is a job: killed and run again it goes on, and what does not fit it is refused.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which fail by panicking"
+)]
+
 mod common;
 
 use std::time::Duration;
