@@ -160,7 +160,12 @@ impl Connection {
                 let done = self
                     .hub
                     .wait(None, |state| is_released(state) || self.is_over());
-                if done { Ok(true) } else { Err(ended()) }
+                // What was held on a connection that was cut is lost with it.
+                if done && !self.is_over() {
+                    Ok(true)
+                } else {
+                    Err(ended())
+                }
             }
             Verb::Drop => Ok(false),
             Verb::Reset => {
