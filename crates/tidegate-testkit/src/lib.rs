@@ -5,6 +5,7 @@
 //!   finds a Java.
 //! - [`usage`] makes input files, [`program`] runs the binary, [`raw`] reads a topic past the client under test, [`log`] checks what
 //!   is in it.
+//! - [`proxy`] stands between a client and a broker, and makes faults there.
 
 pub mod apicurio;
 pub mod cache;
@@ -13,6 +14,7 @@ pub mod java;
 pub mod kafka;
 pub mod log;
 pub mod program;
+pub mod proxy;
 pub mod raw;
 pub mod server;
 pub mod services;

@@ -1,6 +1,7 @@
 //! The clusters that tests get are usable: topics can be made, filled and read, and their registries answer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::produce_request::{
     PartitionProduceData, ProduceRequest, TopicProduceData,
@@ -10,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use tidegate_registry::{Registry, RegistryConfig};
 use tidegate_testkit::for_each_cluster;
 use tidegate_testkit::log::assert_exactly_once;
+use tidegate_testkit::proxy::{ApiKey, Proxy, Rule, Verb};
 use tidegate_testkit::raw::RawClient;
 use tidegate_wire::{BatchBuilder, ProducerStamp, encode_header};
 
@@ -85,5 +87,26 @@ fn what_was_produced_is_read_back() {
             .iter()
             .map(|(partition, values)| (*partition, i64::try_from(values.len()).unwrap()));
         assert_eq!(client.end_offsets(&topic).unwrap(), counts.collect());
+    });
+}
+
+/// The acknowledgement of a batch is lost behind the append, on a real broker as on ours.
+#[test]
+fn a_lost_acknowledgement_is_not_a_lost_batch() {
+    for_each_cluster(|cluster| {
+        let topic = cluster.unique("proxied");
+        let proxy = Proxy::start(cluster.bootstrap()).unwrap();
+        let mut client = RawClient::connect(proxy.bootstrap()).unwrap();
+        client.create_topic(&topic, 1, &[]).unwrap();
+        let reset = Rule::new(ApiKey::Produce, Verb::Reset).topic(&topic);
+        let lost = proxy.inject(reset.on_answer().nth(2));
+        let batch = |text: &str| [text.as_bytes().to_vec()];
+        produce(&mut client, &topic, 0, &batch("told")).unwrap();
+        produce(&mut client, &topic, 0, &batch("not told")).unwrap_err();
+        assert!(lost.wait_fired(1, Duration::ZERO) && lost.answered() == 1);
+        let mut direct = RawClient::connect(cluster.bootstrap()).unwrap();
+        let found = direct.read_topic(&topic).unwrap();
+        let sent = [batch("told"), batch("not told")].concat();
+        assert_exactly_once(&BTreeMap::from([(0, sent)]), &found);
     });
 }
