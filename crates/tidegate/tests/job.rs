@@ -248,6 +248,21 @@ fn the_topic_for_positions_must_keep_them() {
     });
 }
 
+#[test]
+fn two_jobs_that_begin_together_share_the_topic_for_positions() {
+    for_each_cluster(|cluster| {
+        let name = cluster.unique("positions");
+        let client = Client::connect(ClientConfig::new(cluster.bootstrap()).unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            let prepare = || prepare_positions_topic(&client, &name).unwrap();
+            let jobs: Vec<_> = (0..6).map(|_| scope.spawn(prepare)).collect();
+            for job in jobs {
+                job.join().unwrap();
+            }
+        });
+    });
+}
+
 /// A pause longer than the transaction time-out (a suspended process, say): what was open is rolled back and sent again.
 #[test]
 fn a_transaction_that_ran_out_of_time_is_replayed() {
