@@ -130,6 +130,7 @@ impl Work {
             commits: CommitCadence {
                 interval: Duration::from_secs(60),
                 bytes: 400,
+                ..CommitCadence::default()
             },
             interrupt,
         };
