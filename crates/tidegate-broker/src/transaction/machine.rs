@@ -217,11 +217,12 @@ impl Transaction {
         now_ms: i64,
         new_id: impl FnOnce() -> Result<i64, i16>,
     ) -> Result<Init, i16> {
-        if expected.is_some_and(|caller| !self.may_go_on(caller)) {
-            return Err(codes::PRODUCER_FENCED);
-        }
         match self.state {
+            // Whoever asks: the caller may have its new producer id from the very transaction that is being ended.
             State::PrepareCommit | State::PrepareAbort => Err(codes::CONCURRENT_TRANSACTIONS),
+            _ if expected.is_some_and(|caller| !self.may_go_on(caller)) => {
+                Err(codes::PRODUCER_FENCED)
+            }
             // The epoch of the abort is never told to anybody; the client's next call brings a further one.
             State::Ongoing => Ok(Init::Abort(self.fence(broker_protocol, now_ms))),
             State::Empty | State::CompleteCommit | State::CompleteAbort => {

@@ -108,6 +108,10 @@ fn an_open_transaction_is_aborted_before_an_init() {
         assert_eq!((fenced.epoch, fenced.last_epoch), (5, last_epoch));
         let meanwhile = fenced.init(None, TIMEOUT, protocol, NOW, none_left);
         assert_eq!(meanwhile, Err(codes::CONCURRENT_TRANSACTIONS));
+        // Even for a producer id that only the end of the transaction will bring.
+        let next = Some(caller(FRESH, 0));
+        let meanwhile = fenced.init(next, TIMEOUT, protocol, NOW, none_left);
+        assert_eq!(meanwhile, Err(codes::CONCURRENT_TRANSACTIONS));
         let done = fenced.complete(NOW);
         assert_eq!((done.state, done.epoch), (State::CompleteAbort, 5));
         assert_eq!(done.touched, Touched::default());

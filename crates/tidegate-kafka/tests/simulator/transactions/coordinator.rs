@@ -102,11 +102,10 @@ impl Coordinator {
                 || (expected.producer_id == self.previous_producer_id
                     && expected.epoch >= LAST_EPOCH)
         };
-        if !expected.as_ref().is_none_or(is_valid) {
-            return Err(FENCED);
-        }
         match self.state {
+            // Whoever asks, as Kafka does: the caller may have its new producer id from the very transaction that is being ended.
             State::Prepared(_) => return Err(CONCURRENT),
+            _ if !expected.as_ref().is_none_or(is_valid) => return Err(FENCED),
             // Whoever asks, and with whatever epoch.
             State::Ongoing => {
                 return Ok((None, Some(self.fence(server))));
