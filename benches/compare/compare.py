@@ -24,6 +24,8 @@ MEBIBYTE = 1 << 20
 
 # What the project promises (docs/DESIGN.md): how many times as fast as a peer, and memory.
 BARS = {"rdkafka": 4.0, "kcat": 1.8}
+# And how fast tidegate itself must be when it also proves that nothing is there twice, as a share of its speed without.
+EXACTLY_ONCE_SHARE = 0.95
 BATCH_SIZE = 1_000_000
 BASE_MEMORY = 48 * MEBIBYTE
 
@@ -85,13 +87,16 @@ class Bench:
         schema = str(HERE / "rows.avsc")
         tidegate = [asked.tidegate, "publish", file, "-t", "TOPIC", "-b", kafka, "--registry", asked.registry]
         tidegate += ["--schema", schema, "--compression", "lz4", "--no-progress", "-q"]
+        # Without a topic for positions it keeps none.
+        at_least_once = ["--delivery", "at-least-once", "--positions-topic", "tidegate-compare-no-positions"]
         kcat = ["kcat", "-q", "-P", "-b", kafka, "-t", "TOPIC", "-z", "lz4", "-l", file]
         for setting in ("acks=all", "enable.idempotence=true", "linger.ms=50", "batch.size=1000000",
                         "batch.num.messages=100000", "queue.buffering.max.messages=1000000"):  # fmt: skip
             kcat += ["-X", setting]
         python, flush_each = str(HERE / "python_loader.py"), str(HERE / "flush_each.py")
         found = [
-            Loader("tidegate", "tidegate publish, Avro, lz4", rows, rows, tidegate),
+            Loader("tidegate", "tidegate publish, Avro, lz4, at least once", rows, rows, tidegate + at_least_once),
+            Loader("exactly-once", "tidegate publish, Avro, lz4, exactly once", rows, rows, tidegate),
             Loader("prebuilt", "batches built beforehand, only sent (the limit)", rows, rows,
                    [str(PEERS / "prebuilt"), kafka, "TOPIC", str(asked.partitions), str(rows)]),
             Loader("kcat", "kcat (librdkafka in C), lines as they are, no parsing, no key", rows, rows + 1, kcat),
@@ -120,7 +125,7 @@ class Bench:
         exit_code = figures.pop("exit_code")
         if exit_code != 0:
             raise SystemExit(f"{loader.name} ended with {exit_code} after {figures['seconds']:.1f} s: {' '.join(command)}")
-        delivered = self.count(topic)
+        delivered = self.count_committed(topic) if loader.name == "exactly-once" else self.count(topic)
         self.admin.delete_topics([topic])[topic].result(PATIENCE)
         # The prebuilt batches are whole: the last one may go beyond what was asked for.
         right = delivered >= loader.records if loader.name == "prebuilt" else delivered == loader.records
@@ -140,8 +145,18 @@ class Bench:
                 raise SystemExit(f"{topic} did not appear")
             time.sleep(0.05)
 
+    def count_committed(self, topic: str) -> int:
+        """Records in the topic for readers of what is committed: markers take offsets too, so they are read and counted."""
+        read = ["kcat", "-q", "-C", "-b", self.asked.kafka, "-t", topic, "-o", "beginning", "-e"]
+        read += ["-X", "isolation.level=read_committed", "-X", "check.crcs=false", "-f", "\n"]
+        with subprocess.Popen(read, stdout=subprocess.PIPE) as process:
+            total = sum(chunk.count(b"\n") for chunk in iter(lambda: process.stdout.read(MEBIBYTE), b""))
+        if process.returncode != 0:
+            raise SystemExit(f"kcat ended with {process.returncode}: {' '.join(read)}")
+        return total
+
     def count(self, topic: str) -> int:
-        """Records in the topic: no transactions are used, so that offsets count them."""
+        """Records in the topic where no transactions are used: offsets count them."""
         consumer = Consumer({"bootstrap.servers": self.asked.kafka, "group.id": "tidegate-compare"})
         total = 0
         for partition in range(self.asked.partitions):
@@ -206,6 +221,10 @@ def check(asked, table: dict) -> list[str]:
     for name, bar in BARS.items():
         if name in table and table[name]["times_as_fast"]["median"] < bar:
             short.append(f"{table[name]['times_as_fast']['median']:.2f} times as fast as {name}, and the bar is {bar}")
+    if "exactly-once" in table:
+        share = 1 / table["exactly-once"]["times_as_fast"]["median"]
+        if share < EXACTLY_ONCE_SHARE:
+            short.append(f"exactly once at {share:.3f} of the speed of at least once, and the bar is {EXACTLY_ONCE_SHARE}")
     limit = BASE_MEMORY + 3 * asked.partitions * BATCH_SIZE
     if table["tidegate"]["peak_bytes"] > limit:
         short.append(f"{table['tidegate']['peak_bytes']} bytes at the peak, and the bar is {limit}")

@@ -41,6 +41,12 @@ pub const RECORDS_PER_CLOCK: u64 = 4_096;
 /// Time between two commits of a load into a transactional sink by default: readers see rows soon, and the pauses weigh little.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The longest that a load stretches the time between two commits to, by default, where commits take long.
+pub const COMMIT_LONGEST_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One part of so many is what commits may take of the time: where they take more, the time between them grows.
+pub const COMMIT_SHARE: u32 = 20;
+
 /// Bytes of input between two commits by default: what a load that was killed reads again at most.
 pub const COMMIT_BYTES: u64 = 256 * 1024 * 1024;
 

@@ -18,7 +18,9 @@ use crate::clock::Clock;
 use crate::digest::{PrefixDigest, PrefixHasher};
 use crate::event::Event;
 use crate::job::JobPosition;
-use crate::limits::{COMMIT_BYTES, COMMIT_INTERVAL, MAX_REPLAYS, READ_BUFFER};
+use crate::limits::{
+    COMMIT_BYTES, COMMIT_INTERVAL, COMMIT_LONGEST_INTERVAL, COMMIT_SHARE, MAX_REPLAYS, READ_BUFFER,
+};
 use crate::partition::Partitioner;
 use crate::position::{LoadPosition, PartitionPosition};
 use crate::produce::{Committed, Produce, RolledBack, SinkError};
@@ -73,6 +75,9 @@ pub struct PublishOptions<'a> {
 pub struct CommitCadence {
     /// Time between two commits.
     pub interval: Duration,
+    /// Where commits take more than one part in [`COMMIT_SHARE`](crate::limits::COMMIT_SHARE) of the time (to thousands of partitions, say), the
+    /// interval grows, up to this. The same as `interval`: it never does.
+    pub longest_interval: Duration,
     /// Bytes of the input between two commits.
     pub bytes: u64,
 }
@@ -81,8 +86,17 @@ impl Default for CommitCadence {
     fn default() -> Self {
         Self {
             interval: COMMIT_INTERVAL,
+            longest_interval: COMMIT_LONGEST_INTERVAL,
             bytes: COMMIT_BYTES,
         }
+    }
+}
+
+impl CommitCadence {
+    /// How long to wait with the next commit behind one that took so long.
+    fn interval_after(&self, took: Duration) -> Duration {
+        let longest = self.longest_interval.max(self.interval);
+        (took * (COMMIT_SHARE - 1)).clamp(self.interval, longest)
     }
 }
 
@@ -361,5 +375,30 @@ fn sink_failed(error: SinkError) -> Error {
     match error.downcast::<Error>() {
         Ok(own) => *own,
         Err(error) => Error::sink(error.to_string(), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_that_take_long_come_less_often() {
+        let cadence = CommitCadence::default();
+        let after = |millis| {
+            cadence
+                .interval_after(Duration::from_millis(millis))
+                .as_millis()
+        };
+        assert_eq!((after(1), after(20), after(100)), (500, 500, 1_900));
+        assert_eq!(after(60_000), 10_000);
+        let fixed = CommitCadence {
+            longest_interval: cadence.interval,
+            ..cadence
+        };
+        assert_eq!(
+            fixed.interval_after(Duration::from_secs(60)),
+            cadence.interval
+        );
     }
 }

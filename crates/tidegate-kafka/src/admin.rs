@@ -108,6 +108,19 @@ impl Admin {
     /// # Errors
     /// [`ErrorKind::Topic`] if it exists or cannot be like that, [`ErrorKind::Authorization`], [`ErrorKind::Timeout`].
     pub fn create_topic(&self, topic: &NewTopic) -> Result<(), Error> {
+        self.create(topic, false)
+    }
+
+    /// As [`create_topic`](Self::create_topic), but a topic of that name that is there already, because somebody else created it at the same time,
+    /// say, is none the worse for it. How that one was set up is not looked at.
+    ///
+    /// # Errors
+    /// As [`create_topic`](Self::create_topic), but for a topic that exists.
+    pub fn ensure_topic(&self, topic: &NewTopic) -> Result<(), Error> {
+        self.create(topic, true)
+    }
+
+    fn create(&self, topic: &NewTopic, may_exist: bool) -> Result<(), Error> {
         let timeout =
             i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX);
         let configs = topic
@@ -128,13 +141,13 @@ impl Admin {
             .with_topics(vec![creatable])
             .with_timeout_ms(timeout);
         // The answer to an earlier try may have been lost: then the topic that is there already is the one we made.
-        let mut unanswered = false;
+        let mut may_exist = may_exist;
         self.client.retrying(&[], |client| {
             let answer = client.open_any().and_then(|mut connection| {
-                connection.call(&request).inspect_err(|_| unanswered = true)
+                connection.call(&request).inspect_err(|_| may_exist = true)
             })?;
             answer.topics.iter().try_for_each(|result| {
-                if unanswered && result.error_code == TOPIC_ALREADY_EXISTS {
+                if may_exist && result.error_code == TOPIC_ALREADY_EXISTS {
                     return Ok(());
                 }
                 check(

@@ -313,9 +313,10 @@ pub(crate) struct DeliveryArgs {
     pub(crate) delivery: Option<DeliveryChoice>,
     #[command(flatten)]
     pub(crate) job: JobArgs,
-    /// Time between two commits; readers see rows then, and a load that was killed goes on from there
-    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = values::duration)]
-    pub(crate) commit_interval: Duration,
+    /// Time between two commits; readers see rows then, and a load that was killed goes on from there [default: 500ms, up to 10s where
+    /// commits take long]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub(crate) commit_interval: Option<Duration>,
     /// How long a transaction may stay open before the cluster rolls it back
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::duration)]
     pub(crate) transaction_timeout: Duration,
@@ -672,7 +673,6 @@ pub(crate) struct BrokerArgs {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use tidegate::core::limits::COMMIT_INTERVAL;
 
     use super::*;
 
@@ -689,7 +689,7 @@ mod tests {
             panic!("publish was typed")
         };
         assert_eq!(publish.delivery.delivery, None);
-        assert_eq!(publish.delivery.commit_interval, COMMIT_INTERVAL);
+        assert_eq!(publish.delivery.commit_interval, None);
         assert_eq!(
             publish.delivery.transaction_timeout,
             Duration::from_secs(60)

@@ -7,6 +7,7 @@ use tidegate::bridge::prepare_positions_topic;
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
 use tidegate::core::key::KeyReason;
+use tidegate::core::publish::CommitCadence;
 use tidegate::core::schema::RecordPlan;
 
 use crate::args::{Format, OnBadRow, PublishArgs};
@@ -321,6 +322,26 @@ fn resumed(
     Ok((input, records, schema))
 }
 
+/// When the load commits: as typed, else less often where commits take long, but always well within the transaction's time.
+pub(crate) fn commit_cadence(args: &PublishArgs) -> CommitCadence {
+    let usual = CommitCadence::default();
+    match args.delivery.commit_interval {
+        Some(interval) => CommitCadence {
+            interval,
+            longest_interval: interval,
+            ..usual
+        },
+        None => {
+            let most = args.delivery.transaction_timeout / 3;
+            CommitCadence {
+                interval: usual.interval.min(most),
+                longest_interval: usual.longest_interval.min(most),
+                ..usual
+            }
+        }
+    }
+}
+
 /// Flags that do not fit together in ways that the parser cannot know.
 fn check_flags(args: &PublishArgs) -> Result<(), Failure> {
     if args.rejects.on_bad_row == Some(OnBadRow::Skip) && args.rejects.rejects.is_none() {
@@ -337,7 +358,8 @@ fn check_flags(args: &PublishArgs) -> Result<(), Failure> {
         );
         return Err(failure.hint("leave one of them out"));
     }
-    if args.delivery.commit_interval >= args.delivery.transaction_timeout {
+    let cadence = commit_cadence(args);
+    if cadence.interval >= args.delivery.transaction_timeout {
         return Err(Failure::new(
             Kind::Usage,
             "--commit-interval must be shorter than --transaction-timeout: a transaction would never be committed in time",

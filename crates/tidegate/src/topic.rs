@@ -73,7 +73,7 @@ pub(crate) fn inspect(client: &Client, wish: &TopicWish<'_>) -> Result<TopicStat
     }
 }
 
-/// Creates the topic if it is to be created.
+/// Creates the topic if it is to be created. Somebody else may do so at the same time: then it must be as it was to be.
 pub(crate) fn prepare(
     client: &Client,
     wish: &TopicWish<'_>,
@@ -88,7 +88,8 @@ pub(crate) fn prepare(
         replication_factor: wish.replication_factor,
         configs: BTreeMap::new(),
     };
-    Ok(client.admin().create_topic(&topic)?)
+    client.admin().ensure_topic(&topic)?;
+    inspect(client, wish).map(drop)
 }
 
 /// The topic's partitions, for a command that reads it.

@@ -130,6 +130,7 @@ impl Work {
             commits: CommitCadence {
                 interval: Duration::from_secs(60),
                 bytes: 400,
+                ..CommitCadence::default()
             },
             interrupt,
         };
@@ -245,6 +246,21 @@ fn the_topic_for_positions_must_keep_them() {
         prepare_positions_topic(&client, &name).unwrap();
         let configs = client.admin().topic_configs(&name).unwrap();
         assert_eq!(configs["segment.bytes"], "16777216");
+    });
+}
+
+#[test]
+fn two_jobs_that_begin_together_share_the_topic_for_positions() {
+    for_each_cluster(|cluster| {
+        let name = cluster.unique("positions");
+        let client = Client::connect(ClientConfig::new(cluster.bootstrap()).unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            let prepare = || prepare_positions_topic(&client, &name).unwrap();
+            let jobs: Vec<_> = (0..6).map(|_| scope.spawn(prepare)).collect();
+            for job in jobs {
+                job.join().unwrap();
+            }
+        });
     });
 }
 

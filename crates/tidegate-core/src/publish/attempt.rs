@@ -60,6 +60,8 @@ struct Commits {
     last: LoadPosition,
     at: Duration,
     cadence: CommitCadence,
+    /// How long to wait with the next one.
+    interval: Duration,
     /// The place in the input at which the clock is looked at next.
     look_at: u64,
 }
@@ -136,6 +138,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             last: position.clone(),
             at: now,
             cadence: options.commits,
+            interval: options.commits.interval,
             look_at: 0,
         });
         Ok(Self {
@@ -211,7 +214,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         if self.bytes < commits.look_at {
             return false;
         }
-        let CommitCadence { interval, bytes } = commits.cadence;
+        let (interval, bytes) = (commits.interval, commits.cadence.bytes);
         commits.look_at = self.bytes + limits::COMMIT_LOOK_BYTES.min(bytes);
         let since = self.bytes.saturating_sub(commits.last.input.byte);
         since >= bytes || self.clock.monotonic().saturating_sub(commits.at) >= interval
@@ -227,6 +230,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         if place.input == commits.last.input && !is_complete {
             return Ok(());
         }
+        let began = self.clock.monotonic();
         self.drain()?;
         self.find_unknown_offsets()?;
         self.rejects.sync()?;
@@ -240,6 +244,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         let at = self.clock.monotonic();
         if let Some(commits) = &mut self.commits {
             (commits.last, commits.at) = (position, at);
+            commits.interval = commits.cadence.interval_after(at.saturating_sub(began));
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ proptest! {
         let setup_with = |name: &str| {
             let mut setup = if grouped { Setup::groups() } else { Setup::rows() }.skipping();
             setup.rejects.file = Some(folder.path().join(name));
-            setup.commits = CommitCadence { interval: Duration::from_secs(1), bytes: commit_bytes };
+            setup.commits = CommitCadence { bytes: commit_bytes, ..CommitCadence::default() };
             setup
         };
         let input = rows(count, |row| bad.contains(&row));

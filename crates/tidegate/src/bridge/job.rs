@@ -166,20 +166,29 @@ fn next_of(job: Job, found: Option<&JobPosition>, partitions: i32) -> JobPositio
 /// [`ErrorKind::Topic`] for one that is set up otherwise; as [`Admin::create_topic`](tidegate_kafka::admin::Admin::create_topic).
 pub fn prepare_positions_topic(client: &Client, name: &str) -> Result<(), Error> {
     let admin = client.admin();
-    let Some(found) = admin.describe_topic(name)? else {
-        let configs = [
-            ("cleanup.policy", "compact"),
-            ("segment.bytes", "16777216"),
-            ("segment.ms", "3600000"),
-        ];
-        let configs = configs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let topic = NewTopic {
-            name: name.to_owned(),
-            partitions: Some(1),
-            replication_factor: None,
-            configs: configs.into(),
-        };
-        return admin.create_topic(&topic);
+    let found = match admin.describe_topic(name)? {
+        Some(found) => found,
+        None => {
+            let configs = [
+                ("cleanup.policy", "compact"),
+                ("segment.bytes", "16777216"),
+                ("segment.ms", "3600000"),
+            ];
+            let configs = configs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            // Two jobs may begin at the same time.
+            admin.ensure_topic(&NewTopic {
+                name: name.to_owned(),
+                partitions: Some(1),
+                replication_factor: None,
+                configs: configs.into(),
+            })?;
+            admin.describe_topic(name)?.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::TopicMissing,
+                    format!("{name} was deleted at once"),
+                )
+            })?
+        }
     };
     let partitions = found.partitions.len();
     if partitions != 1 {

@@ -22,7 +22,7 @@ use crate::commands::balance::{self, Wait};
 use crate::commands::verify::{self, Proof};
 use crate::failure::{Failure, Kind};
 use crate::job;
-use crate::plan::Load;
+use crate::plan::{Load, commit_cadence};
 use crate::progress::{Figures, Progress};
 use crate::receipts::Ended;
 use crate::report::{
@@ -171,10 +171,7 @@ fn send(
         context,
         rejects: &rejects,
         schema_id,
-        commits: CommitCadence {
-            interval: args.delivery.commit_interval,
-            ..CommitCadence::default()
-        },
+        commits: commit_cadence(args),
         warnings,
     };
     let Some(job) = &load.job else {
