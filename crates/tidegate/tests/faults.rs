@@ -254,3 +254,30 @@ fn a_late_end_of_one_transaction_does_not_end_the_next() {
         load.check();
     });
 }
+
+/// The connections of a load break while it begins: whatever it asks then is asked again.
+#[test]
+fn a_load_whose_beginning_is_disturbed_begins_all_the_same() {
+    for_each_cluster(|cluster| {
+        for (asked, spared) in [
+            // The first answers who is there, which has a deadline of its own.
+            (ApiKey::Metadata, 1),
+            (ApiKey::ListOffsets, 0),
+            (ApiKey::Fetch, 0),
+            (ApiKey::CreateTopics, 0),
+            (ApiKey::DescribeConfigs, 0),
+            (ApiKey::FindCoordinator, 0),
+            (ApiKey::InitProducerId, 0),
+        ] {
+            let load = Load::new(cluster);
+            let proxy = load.proxy();
+            // More often than a kept connection is replaced without a word.
+            let cut = Rule::new(asked, Verb::Reset).after(spared).times(3);
+            let cut = proxy.inject(cut);
+            let finished = load.through(proxy.bootstrap()).run();
+            assert_eq!(finished.code, Some(0), "{asked:?}\n{finished}");
+            assert_eq!(cut.fired(), 3, "{asked:?}");
+            load.check();
+        }
+    });
+}
