@@ -86,7 +86,7 @@ fn a_load_that_is_held_back_has_no_transaction_open() {
         let group = cluster.unique("group");
         let held = load
             .through(proxy.bootstrap())
-            .args(["--hold-group", &group, "--hold-limit", "15000"])
+            .args(["--hold-group", &group, "--hold-limit", "9000"])
             .args(["--transaction-timeout", "1s"])
             .start();
         // The first question comes 3 s after it was held: a transaction would be out of time by then.
@@ -94,7 +94,7 @@ fn a_load_that_is_held_back_has_no_transaction_open() {
         let (end, stable) = load.ends_of(&load.topic);
         assert_eq!(stable, end);
         assert_eq!(transaction_state(&load), "CompleteCommit");
-        assert_eq!(count(cluster, &load.topic), 15_000);
+        assert_eq!(count(cluster, &load.topic), 9_000);
         let rows = ROWS.to_string();
         let consumer = on(cluster, ["consume", "-t", &load.topic, "-g", &group])
             .args(["--max", &rows])

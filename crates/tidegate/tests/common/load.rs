@@ -11,8 +11,8 @@ use super::{Folder, on, records, tidegate, usage};
 
 /// How long something may take that takes moments on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Rows of the file: enough for several commits, for the clock is looked at every 64 KiB.
-pub(crate) const ROWS: u32 = 20_000;
+/// Rows of the file: enough for four commits, for a commit is due every 64 KiB.
+pub(crate) const ROWS: u32 = 12_000;
 /// Where positions are kept.
 pub(crate) const POSITIONS: &str = "tidegate-positions";
 
@@ -49,7 +49,7 @@ impl<'a> Load<'a> {
         let registry = self.cluster.registry_url();
         tidegate(["publish", &self.file, "-t", &self.topic, "--create-topic"])
             .args(["-b", bootstrap, "--registry", registry])
-            .args(["--commit-interval", "1ms", "-o", "json"])
+            .args(["--commit-interval", "0ms", "-o", "json"])
     }
 
     /// The job's id, which is its transactional id too.
