@@ -51,7 +51,7 @@ pub const COMMIT_SHARE: u32 = 20;
 pub const COMMIT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Bytes of input between two looks at whether a commit is due.
-pub const COMMIT_LOOK_BYTES: u64 = 1024 * 1024;
+pub const COMMIT_LOOK_BYTES: u64 = 64 * 1024;
 
 /// How often in a row a load that makes no progress replays after a rollback, before that is an error.
 pub const MAX_REPLAYS: u32 = 10;

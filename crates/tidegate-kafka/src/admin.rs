@@ -1,6 +1,7 @@
 //! Administrative requests: topics, their settings, offsets and groups.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Message, Request, StrBytes};
 
 use crate::client::{Client, RETRY_PAUSE, at_coordinator, check, topic_name};
-use crate::cluster::TopicView;
+use crate::cluster::{ClusterView, TopicView};
 use crate::error::{Error, ErrorKind};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
@@ -160,11 +161,15 @@ impl Admin {
         self.wait_until_led(&topic.name)
     }
 
+    /// Asks for metadata of a topic, again if nobody answers: a broker may just be starting anew.
+    fn refresh(&self, topic: &str) -> Result<Arc<ClusterView>, Error> {
+        self.client.retrying(&[], |client| client.refresh(&[topic]))
+    }
+
     fn wait_until_led(&self, topic: &str) -> Result<(), Error> {
         let deadline = Instant::now() + self.client.config().request_timeout;
         while !self
-            .client
-            .refresh(&[topic])?
+            .refresh(topic)?
             .topics
             .get(topic)
             .is_some_and(TopicView::is_ready)
@@ -218,7 +223,7 @@ impl Admin {
     /// [`ErrorKind::Authorization`], [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`].
     pub fn describe_topic(&self, topic: &str) -> Result<Option<TopicView>, Error> {
         const UNKNOWN_TOPIC: i16 = 3;
-        let view = self.client.refresh(&[topic])?;
+        let view = self.refresh(topic)?;
         match view.topics.get(topic) {
             None => Ok(None),
             Some(found) if found.error_code == UNKNOWN_TOPIC => Ok(None),
@@ -275,7 +280,7 @@ impl Admin {
             .get(topic)
             .is_some_and(TopicView::is_ready)
         {
-            self.client.refresh(&[topic])?;
+            self.refresh(topic)?;
         }
         self.client.retrying(&[topic], |client| {
             let view = client.view();
@@ -405,18 +410,17 @@ impl Admin {
     /// # Errors
     /// [`ErrorKind::Authorization`], [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`].
     pub fn list_groups(&self) -> Result<Vec<String>, Error> {
-        let view = self.client.refresh(&[])?;
-        let mut groups = Vec::new();
-        for node_id in view.brokers.keys() {
-            let answer = self.client.call(*node_id, &ListGroupsRequest::default())?;
-            check("list groups", answer.error_code, None)?;
-            groups.extend(
-                answer
-                    .groups
-                    .iter()
-                    .map(|group| group.group_id.0.to_string()),
-            );
-        }
+        let mut groups = self.client.retrying(&[], |client| {
+            let view = client.refresh(&[])?;
+            let mut groups = Vec::new();
+            for node_id in view.brokers.keys() {
+                let answer = client.call(*node_id, &ListGroupsRequest::default())?;
+                check("list groups", answer.error_code, None)?;
+                let names = answer.groups.iter();
+                groups.extend(names.map(|group| group.group_id.0.to_string()));
+            }
+            Ok(groups)
+        })?;
         groups.sort();
         Ok(groups)
     }

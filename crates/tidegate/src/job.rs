@@ -138,14 +138,14 @@ impl LoadJob {
         ))
     }
 
-    /// Takes the job over; also gives where it stands.
+    /// Takes the job over; also gives where it stands. `None` if another run has begun it since it was looked for: then the plan is that run's.
     pub(crate) fn open(
         &self,
         client: &Client,
         config: ProducerConfig,
         identity: JobIdentity,
         args: &PublishArgs,
-    ) -> Result<(JobSink, LoadPosition), Failure> {
+    ) -> Result<Option<(JobSink, LoadPosition)>, Failure> {
         let job = Job {
             identity,
             sources: self.sources.clone(),
@@ -159,12 +159,8 @@ impl LoadJob {
             let identity = position.as_ref().map(|position| &position.identity);
             identity.cloned()
         };
-        if identity(&now) != identity(&self.found) {
-            let message = format!("another run of the job {} was at work", self.id);
-            let failure = Failure::new(Kind::AlreadyRunning, message);
-            return Err(failure.hint("run the same command again"));
-        }
-        Ok((sink, now.map_or_else(LoadPosition::start, |now| now.load)))
+        let is_same = identity(&now) == identity(&self.found);
+        Ok(is_same.then(|| (sink, now.map_or_else(LoadPosition::start, |now| now.load))))
     }
 }
 

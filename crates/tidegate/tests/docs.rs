@@ -1,4 +1,4 @@
-//! docs/DESIGN.md is true of the code: what it names is there, and each source file is in its file map.
+//! docs/DESIGN.md and docs/guarantees.md are true of the code: what they name is there, and each source file is in the file map.
 
 #![expect(
     clippy::unwrap_used,
@@ -92,6 +92,13 @@ fn unmapped(text: &str) -> Vec<String> {
 fn what_the_design_names_is_there() {
     let page = page();
     assert!(page.matches(".rs::").count() > 50);
+    assert_eq!(not_there(&page), [""; 0]);
+}
+
+#[test]
+fn the_tests_that_show_the_guarantees_are_there() {
+    let page = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
+    assert!(page.matches(".rs::").count() > 30);
     assert_eq!(not_there(&page), [""; 0]);
 }
 

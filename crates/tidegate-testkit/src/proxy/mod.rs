@@ -32,6 +32,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use kafka_protocol::messages;
 pub use kafka_protocol::messages::ApiKey;
 
 pub use self::rules::{ActiveRule, Rule, Seen, Verb};

@@ -102,6 +102,13 @@ impl Rule {
         }
     }
 
+    /// The same with another verb.
+    #[must_use]
+    pub fn verb(mut self, verb: Verb) -> Self {
+        self.verb = verb;
+        self
+    }
+
     /// The answers to these requests instead: when one of them is lost, say, the broker has done what was asked.
     #[must_use]
     pub fn on_answer(mut self) -> Self {

@@ -35,23 +35,36 @@ use crate::values;
 /// What the load is told on its way that people should know at its end; more of the same helps nobody.
 const MAX_WARNINGS: usize = 20;
 
+/// How often a load looks for its job anew, because an earlier run began it between the look and the takeover.
+const MAX_LOOKS: u32 = 3;
+
 /// Runs the command.
 pub(crate) fn run(args: &PublishArgs, context: &mut Context) -> Result<Finished, Failure> {
-    let load = Load::prepare(args, context)?;
-    check_local_files(args, &load)?;
-    context.terminal.note(&load.describe());
-    let mut warnings = load.warnings()?;
-    for warning in &warnings {
-        context.terminal.warn(warning);
-    }
-    let done = match load.published()? {
-        Some(found) => Done::already(found),
-        None if args.proof.dry_run || load.is_empty() => {
-            count(args, &load, context, &mut warnings)?
+    for _ in 0..MAX_LOOKS {
+        let load = Load::prepare(args, context)?;
+        check_local_files(args, &load)?;
+        context.terminal.note(&load.describe());
+        let mut warnings = load.warnings()?;
+        for warning in &warnings {
+            context.terminal.warn(warning);
         }
-        None => send(args, &load, context, &mut warnings)?,
-    };
-    finish(args, &load, context, done, warnings)
+        let done = match load.published()? {
+            Some(found) => Some(Done::already(found)),
+            None if args.proof.dry_run || load.is_empty() => {
+                Some(count(args, &load, context, &mut warnings)?)
+            }
+            None => send(args, &load, context, &mut warnings)?,
+        };
+        if let Some(done) = done {
+            return finish(args, &load, context, done, warnings);
+        }
+        // The commit of a run that was killed may arrive as late as that. It is fenced now, and its plan is the one to go on with.
+        context
+            .terminal
+            .note("an earlier run of this job was still at work: looking again where it stands");
+    }
+    let message = "other runs of this job begin it again and again";
+    Err(Failure::new(Kind::AlreadyRunning, message).hint("let one of them run alone"))
 }
 
 /// What was done, by this run and those before it.
@@ -138,13 +151,13 @@ fn count(
     Ok(Done::now(load, identity, &position, outcome))
 }
 
-/// Registers, creates, and sends.
+/// Registers, creates, and sends. `None`: the job is not what it was when it was looked for.
 fn send(
     args: &PublishArgs,
     load: &Load<'_>,
     context: &Context,
     warnings: &mut Vec<String>,
-) -> Result<Done, Failure> {
+) -> Result<Option<Done>, Failure> {
     let schema_id = load.commit()?;
     let identity = load.identity(schema_id)?;
     let client = &load.service.client;
@@ -165,14 +178,16 @@ fn send(
         let mut sink = TopicSink::open(client, config, &args.topic)?;
         let position = LoadPosition::start();
         let outcome = run.held(args, &position, &mut sink)?;
-        return Ok(Done::now(load, identity, &position, outcome));
+        return Ok(Some(Done::now(load, identity, &position, outcome)));
     };
-    let (mut sink, position) = job.open(client, config, identity.clone(), args)?;
+    let Some((mut sink, position)) = job.open(client, config, identity.clone(), args)? else {
+        return Ok(None);
+    };
     let outcome = run.held(args, &position, &mut sink)?;
     let mut done = Done::now(load, identity, &position, outcome);
     done.ended.repeats = sink.repeats().to_vec();
     done.ended.outcome.seconds = sink.seconds();
-    Ok(done)
+    Ok(Some(done))
 }
 
 /// One way through the input.

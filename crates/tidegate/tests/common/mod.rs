@@ -13,6 +13,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_testkit::{Cluster, Finished, Tidegate};
 
+pub(crate) mod load;
+
 /// Says which exit code must come.
 pub(crate) trait Exits {
     /// Runs to the end; panics with all output when the exit code is another one.

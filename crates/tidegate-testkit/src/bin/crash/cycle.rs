@@ -41,7 +41,8 @@ impl Pace {
     fn note(&mut self, plan: &Plan, elapsed: Duration) {
         let found = (elapsed.as_secs_f64() - STARTUP).max(0.001) / f64::from(plan.rows);
         let pace = self.0.entry(plan.shape).or_insert(found);
-        *pace = (*pace * 3.0 + found) / 4.0;
+        // Nearer to the shortest than to the mean: a kill that comes too late has tested nothing.
+        *pace = found.min(*pace * 0.9 + found * 0.1);
     }
 
     fn expected(&self, plan: &Plan) -> Option<f64> {
@@ -58,6 +59,8 @@ pub(crate) struct Outcome {
     pub(crate) kills: u64,
     /// Of these, those within 500 ms of a start that followed another one.
     pub(crate) double_kills: u64,
+    /// Of all kills, those at a certain step of a commit.
+    pub(crate) step_kills: u64,
     /// Kills of the broker while a load was going on.
     pub(crate) broker_kills: u64,
     /// Kills that came after the end of the load.
@@ -212,7 +215,7 @@ impl Cycle<'_> {
     /// One run that is killed at its moment; whether the kill hit an unfinished load.
     fn interrupt(&mut self, interruption: &Interruption) -> Result<bool, String> {
         let bootstrap = self.campaign.brokers.bootstrap.clone();
-        let expected = self.campaign.pace.expected(self.plan).unwrap_or(STARTUP) * 1.05;
+        let expected = self.campaign.pace.expected(self.plan).unwrap_or(STARTUP);
         let delay = match interruption.moment {
             Moment::Share(share) => expected * share,
             Moment::Soon(share) => expected.min(SOON) * share,
@@ -247,6 +250,7 @@ impl Cycle<'_> {
         let mut running = self.start(proxy.bootstrap());
         while !rule.wait_fired(1, Duration::from_millis(5)) && running.is_running() {}
         let is_hit = self.strike(running, victim)?;
+        self.outcome.step_kills += u64::from(is_hit && rule.fired() > 0);
         if when != Late::Never && rule.fired() > 0 {
             self.late.push(LateRequest {
                 rule,

@@ -139,7 +139,7 @@ impl Plan {
             } else {
                 0
             },
-            commit_interval: Duration::from_millis(5 + random.below(40)),
+            commit_interval: Duration::from_millis(1 + random.below(20)),
             interruptions,
             again: chance(&mut random, 25),
         }

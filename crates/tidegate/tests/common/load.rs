@@ -1,0 +1,115 @@
+//! A load of a file with many commits, for tests that disturb it; and what of it is in the topic.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tidegate::kafka::{Client, ClientConfig, Isolation, OffsetSpec};
+use tidegate_testkit::proxy::{ApiKey, Proxy, Rule, Verb};
+use tidegate_testkit::{Cluster, Tidegate};
+
+use super::{Folder, on, records, tidegate, usage};
+
+/// How long something may take that takes moments on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Rows of the file: enough for four commits, for a commit is due every 64 KiB.
+pub(crate) const ROWS: u32 = 12_000;
+/// Where positions are kept.
+pub(crate) const POSITIONS: &str = "tidegate-positions";
+
+/// One file that goes to one topic, in one partition.
+pub(crate) struct Load<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) folder: Folder,
+    pub(crate) file: String,
+    pub(crate) topic: String,
+}
+
+impl<'a> Load<'a> {
+    pub(crate) fn new(cluster: &'a Cluster) -> Self {
+        let folder = Folder::new();
+        Self {
+            cluster,
+            file: folder.file("usage.csv", usage(ROWS, 1)),
+            topic: cluster.unique("disturbed"),
+            folder,
+        }
+    }
+
+    pub(crate) fn proxy(&self) -> Proxy {
+        Proxy::start(self.cluster.bootstrap()).unwrap()
+    }
+
+    /// The command, past every proxy, as often as it is wanted.
+    pub(crate) fn publish(&self) -> Tidegate {
+        self.through(self.cluster.bootstrap())
+    }
+
+    /// The command, by way of a proxy.
+    pub(crate) fn through(&self, bootstrap: &str) -> Tidegate {
+        let registry = self.cluster.registry_url();
+        tidegate(["publish", &self.file, "-t", &self.topic, "--create-topic"])
+            .args(["-b", bootstrap, "--registry", registry])
+            .args(["--commit-interval", "0ms", "-o", "json"])
+    }
+
+    /// The job's id, which is its transactional id too.
+    pub(crate) fn job(&self) -> String {
+        let path = std::fs::canonicalize(&self.file).unwrap();
+        format!("{}:{}", self.topic, path.display())
+    }
+
+    /// A rule about the rows of this load.
+    pub(crate) fn rows(&self, verb: Verb) -> Rule {
+        Rule::new(ApiKey::Produce, verb).topic(&self.topic)
+    }
+
+    /// A rule about the positions of this load.
+    pub(crate) fn positions(&self, verb: Verb) -> Rule {
+        let rule = Rule::new(ApiKey::Produce, verb).topic(POSITIONS);
+        rule.transactional_id(self.job())
+    }
+
+    /// A rule about the ends of this load's transactions.
+    pub(crate) fn ends(&self, verb: Verb) -> Rule {
+        Rule::new(ApiKey::EndTxn, verb).transactional_id(self.job())
+    }
+
+    /// Runs it again to its end, and gives its summary. Every row must be there once then.
+    #[track_caller]
+    pub(crate) fn complete(&self) -> Value {
+        let summary = self.publish().run().expect_code(0).json();
+        assert_eq!(summary["status"], "complete", "{summary}");
+        self.check();
+        summary
+    }
+
+    /// Every row is committed once, in the order of the file.
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        let found: Vec<u64> = records(self.cluster, &self.topic)
+            .iter()
+            .map(|record| record["value"]["timestamp"].as_u64().unwrap())
+            .collect();
+        let wrong = found
+            .iter()
+            .zip(0..)
+            .find(|(tick, row): &(&u64, u64)| *tick != row);
+        assert_eq!((found.len(), wrong), (ROWS as usize, None));
+        let verified = ["verify", &self.file, "-t", &self.topic];
+        let verified = on(self.cluster, verified).run();
+        assert_eq!(verified.code, Some(0), "{verified}");
+    }
+
+    /// Behind the last record of the topic, and behind the last that no open transaction hides.
+    pub(crate) fn ends_of(&self, topic: &str) -> (i64, i64) {
+        let client = ClientConfig::new(self.cluster.bootstrap()).unwrap();
+        let admin = Client::connect(client).unwrap().admin();
+        let end = |isolation| {
+            let found = admin.list_offsets(topic, &[0], OffsetSpec::Latest, isolation);
+            found.unwrap()[0].1
+        };
+        // The stable end first: asked in this order, it is never beyond the other.
+        let stable = end(Isolation::ReadCommitted);
+        (end(Isolation::ReadUncommitted), stable)
+    }
+}
