@@ -410,17 +410,18 @@ impl Admin {
     /// # Errors
     /// [`ErrorKind::Authorization`], [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`].
     pub fn list_groups(&self) -> Result<Vec<String>, Error> {
-        let mut groups = self.client.retrying(&[], |client| {
-            let view = client.refresh(&[])?;
-            let mut groups = Vec::new();
-            for node_id in view.brokers.keys() {
-                let answer = client.call(*node_id, &ListGroupsRequest::default())?;
-                check("list groups", answer.error_code, None)?;
-                let names = answer.groups.iter();
-                groups.extend(names.map(|group| group.group_id.0.to_string()));
-            }
-            Ok(groups)
-        })?;
+        let view = self.client.refresh(&[])?;
+        let mut groups = Vec::new();
+        for node_id in view.brokers.keys() {
+            let answer = self.client.call(*node_id, &ListGroupsRequest::default())?;
+            check("list groups", answer.error_code, None)?;
+            groups.extend(
+                answer
+                    .groups
+                    .iter()
+                    .map(|group| group.group_id.0.to_string()),
+            );
+        }
         groups.sort();
         Ok(groups)
     }
