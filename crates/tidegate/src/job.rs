@@ -56,12 +56,18 @@ impl LoadJob {
             DeliveryChoice::AtLeastOnce => Delivery::AtLeastOnce,
         });
         let positions_topic = args.delivery.job.positions.positions_topic.clone();
-        let positions_missing = client.admin().describe_topic(&positions_topic)?.is_none();
+        let sources = vec![input.identity()];
+        let looked = look(client, &args.delivery.job, &args.topic, &sources);
+        let (id, looked) = match looked {
+            // At least once, positions are a help and no condition.
+            Err(failure) if is_let_go(typed, &failure) => return Ok(None),
+            looked => looked?,
+        };
+        let positions_missing = looked.is_none();
         if typed == Some(Delivery::AtLeastOnce) && positions_missing {
             return Ok(None);
         }
-        let sources = vec![input.identity()];
-        let (id, found, others) = look(client, &args.delivery.job, &args.topic, &sources)?;
+        let (found, others) = looked.unwrap_or_default();
         let found = found.filter(|_| !args.delivery.restart);
         let known = found.as_ref().map(|found| found.identity.delivery);
         if let (Some(typed), Some(known)) = (typed, known)
@@ -138,14 +144,14 @@ impl LoadJob {
         ))
     }
 
-    /// Takes the job over; also gives where it stands. `None` if another run has begun it since it was looked for: then the plan is that run's.
+    /// Takes the job over; also gives where it stands.
     pub(crate) fn open(
         &self,
         client: &Client,
         config: ProducerConfig,
         identity: JobIdentity,
         args: &PublishArgs,
-    ) -> Result<Option<(JobSink, LoadPosition)>, Failure> {
+    ) -> Result<Opened, Failure> {
         let job = Job {
             identity,
             sources: self.sources.clone(),
@@ -154,33 +160,62 @@ impl LoadJob {
             transaction_timeout: args.delivery.transaction_timeout,
             restart: self.restart,
         };
-        let (sink, now) = JobSink::open(client, config, job).map_err(of_sink)?;
+        let (sink, now) = match JobSink::open(client, config, job).map_err(of_sink) {
+            Err(failure) if is_let_go(Some(self.delivery), &failure) => {
+                return Ok(Opened::Unkept(Some(failure)));
+            }
+            opened => opened?,
+        };
         let identity = |position: &Option<JobPosition>| {
             let identity = position.as_ref().map(|position| &position.identity);
             identity.cloned()
         };
-        let is_same = identity(&now) == identity(&self.found);
-        Ok(is_same.then(|| (sink, now.map_or_else(LoadPosition::start, |now| now.load))))
+        if identity(&now) != identity(&self.found) {
+            return Ok(Opened::Changed);
+        }
+        let position = now.map_or_else(LoadPosition::start, |now| now.load);
+        Ok(Opened::Ready(Box::new(sink), position))
     }
 }
 
-/// Where a job stands, with its id, and where all others do that can be read.
+/// What became of taking a job over.
+pub(crate) enum Opened {
+    /// It is ours, and stands there.
+    Ready(Box<JobSink>, LoadPosition),
+    /// Another run has begun it since it was looked for: its plan is that run's.
+    Changed,
+    /// There is none, or its positions may not be written, and a load at least once does without.
+    Unkept(Option<Failure>),
+}
+
+/// Whether a failure about positions does not stop a load: without the right to use them it can do no more than not be gone on with.
+fn is_let_go(delivery: Option<Delivery>, failure: &Failure) -> bool {
+    delivery == Some(Delivery::AtLeastOnce) && failure.kind() == Kind::Rights
+}
+
+/// The position of a job, and those of all others that can be read.
+type Positions = (Option<JobPosition>, Vec<JobPosition>);
+
+/// The id of a job, where it stands, and where all others do that can be read; `None` without a topic for positions.
 fn look(
     client: &Client,
     args: &JobArgs,
     topic: &str,
     sources: &[String],
-) -> Result<(String, Option<JobPosition>, Vec<JobPosition>), Failure> {
+) -> Result<(String, Option<Positions>), Failure> {
     let id = match args.job.as_deref() {
         Some("") => return Err(Failure::new(Kind::Usage, "--job is empty")),
         Some(id) => id.to_owned(),
         None => JobIdentity::default_id(topic, sources),
     };
-    let mut positions = job_positions(client, &args.positions.positions_topic)?;
+    let Some(mut positions) = job_positions(client, &args.positions.positions_topic)? else {
+        return Ok((id, None));
+    };
     let found = positions.remove(&id);
     let found = found.as_deref().map(JobPosition::parse).transpose()?;
     let others = positions.values().map(|value| JobPosition::parse(value));
-    Ok((id, found, others.filter_map(Result::ok).collect()))
+    let others = others.filter_map(Result::ok).collect();
+    Ok((id, Some((found, others))))
 }
 
 /// Where the job of a file and a topic stands, for a command that only looks.
@@ -190,8 +225,8 @@ pub(crate) fn find_position(
     topic: &str,
     input: &Input,
 ) -> Result<Option<JobPosition>, Failure> {
-    let (_, found, _) = look(client, args, topic, &[input.identity()])?;
-    Ok(found)
+    let (_, looked) = look(client, args, topic, &[input.identity()])?;
+    Ok(looked.and_then(|(found, _)| found))
 }
 
 /// A stream cannot be read again, so nothing can be gone on with.

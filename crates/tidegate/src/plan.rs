@@ -220,7 +220,7 @@ impl<'a> Load<'a> {
         let Some(job) = &self.job else {
             let why = if self.input.is_file() {
                 let positions = &self.args.delivery.job.positions.positions_topic;
-                format!("there is no topic {positions}")
+                format!("there is no topic {positions} that may be read")
             } else {
                 "a stream".to_owned()
             };

@@ -57,6 +57,28 @@ fn a_missing_right_exits_with_5_and_names_the_topic() {
     );
 }
 
+/// At least once, a load goes without positions where it may not use them; exactly once, it cannot.
+#[test]
+fn a_topic_for_positions_that_may_not_be_used_stops_what_needs_it() {
+    let (cluster, folder) = (Cluster::embedded(), Folder::new());
+    let file = folder.file("usage.csv", usage(10, 1));
+    let topic = cluster.unique("rights");
+    load(&cluster, &file, &topic, &[]).exits(0);
+    let faults = cluster.broker().unwrap().faults();
+    for (api_key, code) in [(ApiKey::Fetch, 5), (ApiKey::Produce, 5)] {
+        let refused = Rule::new(api_key, Action::AnswerError(NOT_ALLOWED));
+        let refused = faults.inject(refused.topic("tidegate-positions"));
+        let other = cluster.unique("rights");
+        let flags = ["--delivery", "at-least-once"];
+        let summary = load(&cluster, &file, &other, &flags).exits(0).json();
+        assert_eq!(summary["records"]["delivered"], 10);
+        assert!(refused.fired() > 0);
+        let failed = load(&cluster, &file, &other, &["--job", &other]).exits(code);
+        assert!(failed.stderr.contains("tidegate-positions"), "{failed}");
+        refused.remove();
+    }
+}
+
 /// T28. A record over the topic's limit is refused for good: the load stops there, and nothing behind it is sent.
 #[test]
 fn a_record_over_the_limit_of_the_topic_exits_with_7_and_nothing_overtakes_it() {

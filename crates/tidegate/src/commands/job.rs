@@ -31,6 +31,7 @@ fn connect(cluster: &ClusterArgs, context: &mut Context) -> Result<Service, Fail
 fn list(args: &JobListArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
     let service = connect(&args.cluster, context)?;
     let positions = job_positions(&service.client, &args.positions.positions_topic)?;
+    let positions = positions.unwrap_or_default();
     let (mut text, mut jobs) = (String::new(), Vec::new());
     for (id, value) in &positions {
         match JobPosition::parse(value) {
@@ -104,7 +105,7 @@ fn forget(args: &JobIdArgs, context: &mut Context) -> Result<AnswerSummary, Fail
 
 fn find(service: &Service, id: &str, args: &PositionsArgs) -> Result<JobPosition, Failure> {
     let positions = job_positions(&service.client, &args.positions_topic)?;
-    match positions.get(id) {
+    match positions.unwrap_or_default().get(id) {
         Some(value) => Ok(JobPosition::parse(value)?),
         None => {
             let message = format!("there is no job {id} in {}", args.positions_topic);

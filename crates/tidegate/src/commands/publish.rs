@@ -21,7 +21,7 @@ use crate::commands;
 use crate::commands::balance::{self, Wait};
 use crate::commands::verify::{self, Proof};
 use crate::failure::{Failure, Kind};
-use crate::job;
+use crate::job::{self, Opened};
 use crate::plan::{Load, commit_cadence};
 use crate::progress::{Figures, Progress};
 use crate::receipts::Ended;
@@ -174,20 +174,31 @@ fn send(
         commits: commit_cadence(args),
         warnings,
     };
-    let Some(job) = &load.job else {
-        let mut sink = TopicSink::open(client, config, &args.topic)?;
-        let position = LoadPosition::start();
-        let outcome = run.held(args, &position, &mut sink)?;
-        return Ok(Some(Done::now(load, identity, &position, outcome)));
+    let opened = match &load.job {
+        Some(job) => job.open(client, config.clone(), identity.clone(), args)?,
+        None => Opened::Unkept(None),
     };
-    let Some((mut sink, position)) = job.open(client, config, identity.clone(), args)? else {
-        return Ok(None);
-    };
-    let outcome = run.held(args, &position, &mut sink)?;
-    let mut done = Done::now(load, identity, &position, outcome);
-    done.ended.repeats = sink.repeats().to_vec();
-    done.ended.outcome.seconds = sink.seconds();
-    Ok(Some(done))
+    match opened {
+        Opened::Ready(mut sink, position) => {
+            let outcome = run.held(args, &position, &mut *sink)?;
+            let mut done = Done::now(load, identity, &position, outcome);
+            done.ended.repeats = sink.repeats().to_vec();
+            done.ended.outcome.seconds = sink.seconds();
+            Ok(Some(done))
+        }
+        Opened::Changed => Ok(None),
+        Opened::Unkept(refused) => {
+            if let Some(why) = refused {
+                let warning = format!("no position is kept: {}", why.full_message());
+                context.terminal.warn(&warning);
+                run.warnings.push(warning);
+            }
+            let mut sink = TopicSink::open(client, config, &args.topic)?;
+            let position = LoadPosition::start();
+            let outcome = run.held(args, &position, &mut sink)?;
+            Ok(Some(Done::now(load, identity, &position, outcome)))
+        }
+    }
 }
 
 /// One way through the input.
