@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::usage;
 use serde_json::json;
-use tidegate::bridge::{Job, JobSink, SystemClock, prepare_positions_topic};
+use tidegate::bridge::{Job, JobSink, SystemClock, left_open, prepare_positions_topic};
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::event::Event;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
@@ -27,7 +27,7 @@ use tidegate::core::receipt::Status;
 use tidegate::core::rejects::RejectsOptions;
 use tidegate::core::schema::{PlanRequest, RecordPlan};
 use tidegate::kafka::admin::NewTopic;
-use tidegate::kafka::producer::ProducerConfig;
+use tidegate::kafka::producer::{Producer, ProducerConfig, ProducerRecord, Transactional};
 use tidegate::kafka::{self, Client, ClientConfig, Isolation, OffsetSpec, read_committed};
 use tidegate_broker::{Action, ApiKey, Rule};
 use tidegate_testkit::program::wait_until;
@@ -312,4 +312,34 @@ fn a_commit_whose_answer_is_lost_is_found_out() {
         assert!(found.unwrap().is_complete);
         work.check(1);
     }
+}
+
+/// What is asked before a job is gone on with: a transaction that is still open would be committed with the next one.
+#[test]
+fn a_transaction_that_is_left_open_is_seen() {
+    for_each_cluster(|cluster| {
+        let client = Client::connect(ClientConfig::new(cluster.bootstrap()).unwrap()).unwrap();
+        let topic = cluster.unique("open");
+        create(&client, &topic, 3, "delete");
+        let open = || {
+            let config = ProducerConfig {
+                transactional: Some(Transactional::new(&cluster.unique("job"))),
+                ..ProducerConfig::default()
+            };
+            let mut producer = Producer::open(client.clone(), config).unwrap();
+            producer.begin().unwrap();
+            let slot = producer.topic(&topic).unwrap();
+            producer.append(slot, 1, ProducerRecord::default()).unwrap();
+            producer.flush(&mut Vec::new()).unwrap();
+            producer
+        };
+        let (mut own, other) = (open(), open());
+        let left =
+            |producer: &Producer| left_open(&client, &topic, 3, producer.producer_id()).unwrap();
+        assert_eq!((left(&own), left(&other)), (Some(1), Some(1)));
+        own.commit(&mut Vec::new()).unwrap();
+        // The answer comes before the marker.
+        wait_until(Duration::from_secs(30), || left(&own).is_none()).unwrap();
+        assert_eq!(left(&other), Some(1));
+    });
 }

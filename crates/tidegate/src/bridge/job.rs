@@ -11,10 +11,15 @@ use tidegate_core::position::LoadPosition;
 use tidegate_core::produce::{OutRecord, Produce, RolledBack, Settled, SinkError, UnknownOffset};
 use tidegate_kafka::admin::NewTopic;
 use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, Topic, Transactional};
-use tidegate_kafka::{Client, Error, ErrorKind, read_committed};
+use tidegate_kafka::{Client, Error, ErrorKind, Isolation, OffsetSpec};
+use tidegate_kafka::{outcomes_behind, read_committed};
 
 use crate::bridge::clock::SystemClock;
 use crate::bridge::sink::TopicSink;
+
+/// How long the markers of a transaction that was ended may take to be seen.
+const MARKER_PATIENCE: Duration = Duration::from_secs(10);
+const MARKER_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a run of a job is opened with.
 #[derive(Debug, Clone)]
@@ -51,7 +56,7 @@ impl JobSink {
     /// `None` if it never committed anything, or is to begin again. Both topics must exist. A job that is delivered at least once fences nobody.
     ///
     /// # Errors
-    /// As [`TopicSink::open`], and as [`read_committed`].
+    /// As [`TopicSink::open`], and as [`read_committed`]; [`ErrorKind::Topic`] if the cluster has lost the end of an earlier transaction of the job.
     pub fn open(
         client: &Client,
         config: ProducerConfig,
@@ -69,6 +74,10 @@ impl JobSink {
         let mut sink = TopicSink::open(client, config, &job.identity.topic)?;
         let producer = sink.producer();
         let positions = producer.topic(&job.positions_topic)?;
+        if is_transactional {
+            let topics = [&job.identity.topic, &job.positions_topic];
+            check_ended(client, producer, topics.map(String::as_str))?;
+        }
         let found = if job.restart {
             // A restart that dies before its first commit must not leave the old position to go on from.
             write(producer, positions, &job.identity.job, None)?;
@@ -252,6 +261,62 @@ pub fn forget_job(client: &Client, positions_topic: &str, job: &str) -> Result<(
     write(&mut producer, positions, job, None)
 }
 
+/// Makes sure that no transaction of this producer is open, though it has begun none: what the next one commits would commit its records too.
+///
+/// The producer was just opened, or its transaction rolled back, and with that the coordinator has ended what was open before. Yet Kafka 4.3.1, killed
+/// and started again, was seen to take such a transaction for completed without its markers: rows stood in the topic twice.
+fn check_ended(client: &Client, producer: &mut Producer, topics: [&str; 2]) -> Result<(), Error> {
+    let producer_id = producer.producer_id();
+    for topic in topics {
+        let partitions = producer.topic(topic)?.partitions();
+        let deadline = Instant::now() + MARKER_PATIENCE;
+        while let Some(partition) = left_open(client, topic, partitions, producer_id)? {
+            if Instant::now() >= deadline {
+                let message = format!(
+                    "the cluster has lost the end of an earlier transaction of this job in {topic}-{partition} (producer id {producer_id}): going on could publish rows twice; publish to another topic, under another --job"
+                );
+                return Err(Error::new(ErrorKind::Topic, message));
+            }
+            std::thread::sleep(MARKER_PAUSE);
+        }
+    }
+    Ok(())
+}
+
+/// The first of a topic's partitions in which a transaction of `producer_id` is open. Where the topic may be written and not be read, that cannot be
+/// told, and there is none.
+///
+/// # Errors
+/// As [`outcomes_behind`].
+pub fn left_open(
+    client: &Client,
+    topic: &str,
+    partitions: i32,
+    producer_id: i64,
+) -> Result<Option<i32>, Error> {
+    let all: Vec<i32> = (0..partitions).collect();
+    let latest = |isolation| {
+        let admin = client.admin();
+        admin.list_offsets(topic, &all, OffsetSpec::Latest, isolation)
+    };
+    // In this order: what is decided meanwhile only makes the second larger.
+    let (stable, end) = (
+        latest(Isolation::ReadCommitted)?,
+        latest(Isolation::ReadUncommitted)?,
+    );
+    for ((partition, stable), (_, end)) in stable.into_iter().zip(end) {
+        if stable >= end {
+            continue;
+        }
+        match outcomes_behind(client, topic, partition, stable) {
+            Ok(outcomes) if outcomes.is_open(producer_id) => return Ok(Some(partition)),
+            Err(error) if error.kind() != ErrorKind::Authorization => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
 /// The last committed position of a job. Only meaningful once the job is taken over: until then the run before may still write.
 fn read_position(
     client: &Client,
@@ -361,6 +426,9 @@ impl Produce for JobSink {
     }
 
     fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {
+        let topics = [&self.next.identity.topic, &self.positions_topic];
+        let topics = topics.map(String::as_str);
+        check_ended(&self.client, self.sink.producer(), topics)?;
         let job = &self.next.identity.job;
         let found = read_position(&self.client, &self.positions_topic, job)?;
         Ok(found.map(|found| found.load))

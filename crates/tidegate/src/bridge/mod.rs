@@ -15,6 +15,6 @@ mod sink;
 
 pub use clock::SystemClock;
 pub use commits::GroupCommits;
-pub use job::{Job, JobSink, forget_job, job_positions, prepare_positions_topic};
+pub use job::{Job, JobSink, forget_job, job_positions, left_open, prepare_positions_topic};
 pub use reader::{CommittedReader, ReadRange, TopicReader};
 pub use sink::TopicSink;
