@@ -9,16 +9,24 @@
 //!
 //! Rows of a rejected group are given as soon as that is known; only those of a group that may still be sent are held, up to
 //! [`MAX_GROUP_SIZE`].
+//!
+//! A group that only the end of the input ended may go on should the input grow. What was decided about it is kept ([`LastGroup`]), and a row
+//! behind it that would have decided it otherwise is an error; or, with `hold_last`, nothing is decided, and the input ends before it.
 
 use std::io::Read;
 
-use crate::Result;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::digest::Hash128;
 use crate::encode::{ValueFormat, put_long};
+use crate::error::ErrorPosition;
 use crate::limits::{MAX_GROUP_ROWS, MAX_GROUP_SIZE};
+use crate::position::{InputEnd, LastGroup, Stray};
 use crate::read::reader::Advance;
-use crate::read::{BadRow, BadRowKind, Position, Row, RowReader, show_text};
+use crate::read::{BadRow, BadRowKind, Mark, Marks, Position, Row, RowReader, show_text};
 use crate::records::{bad_cell, bad_key, bad_row};
 use crate::schema::{RecordPlan, Shape};
+use crate::{Error, ErrorKind, Result};
 
 /// A group that is complete.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +48,7 @@ pub(crate) enum GroupStep {
 }
 
 /// The cells of one row in the group-by columns.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct GroupValues {
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -63,6 +71,16 @@ impl GroupValues {
             .map(|(start, end)| &self.bytes[start..*end])
     }
 
+    /// As [`LastGroup::cells`] has it.
+    fn digest(&self) -> Hash128 {
+        let mut whole = Vec::with_capacity(self.bytes.len() + 8 * self.ends.len());
+        for text in self.texts() {
+            whole.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            whole.extend_from_slice(text);
+        }
+        Hash128(xxh3_128(&whole))
+    }
+
     fn are_those_of(&self, row: &Row<'_>, columns: &[usize]) -> bool {
         columns
             .iter()
@@ -76,18 +94,6 @@ impl GroupValues {
 struct HeldRow {
     start: Position,
     raw_end: usize,
-}
-
-/// What is known about the bad rows since the last good one.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-enum Stray {
-    /// There are none.
-    #[default]
-    None,
-    /// The last of them has these group-by cells, which are not those of the open group.
-    Of(GroupValues),
-    /// For at least one it is not known.
-    Unknown,
 }
 
 /// How far the open group is.
@@ -108,7 +114,6 @@ pub(crate) struct Grouping {
     state: State,
     values: GroupValues,
     first: Position,
-    end: Position,
     rows: u32,
     held: Vec<HeldRow>,
     held_raw: Vec<u8>,
@@ -119,23 +124,41 @@ pub(crate) struct Grouping {
     has_key: bool,
     /// Where a key of several cells is put together.
     joined_key: Vec<u8>,
+    /// What is known about the bad rows since the last good one.
     stray: Stray,
     /// Bad rows behind the open group that may turn out to be inside it.
     strays: Vec<BadRow>,
     strays_size: usize,
+    /// The last bad row that was given.
+    given: u64,
     /// A row was read that is not in a group yet.
     row_at_hand: bool,
     input_ended: bool,
-    boundary: Position,
+    /// Where the last group that was given ends, and the last row of the open one.
+    marks: Marks,
+    /// The group that the end of the input ended: in this run, or in the one before, until another group begins.
+    closed: Option<LastGroup>,
+    /// What of that is known at the boundary.
+    known: Known,
+    /// Whether the last group of the input is left for later.
+    hold_last: bool,
+    is_held: bool,
+}
+
+/// What a position says of groups.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    group: Option<LastGroup>,
+    stray: Stray,
 }
 
 impl Grouping {
-    pub(crate) fn new(position: Position) -> Self {
+    pub(crate) fn new(start: Mark, end: &InputEnd, hold_last: bool) -> Self {
+        let (group, stray) = (end.group, end.stray);
         Self {
             state: State::Between,
             values: GroupValues::default(),
-            first: position,
-            end: position,
+            first: start.position,
             rows: 0,
             held: Vec::new(),
             held_raw: Vec::new(),
@@ -145,18 +168,32 @@ impl Grouping {
             key: Vec::new(),
             has_key: false,
             joined_key: Vec::new(),
-            stray: Stray::None,
+            stray,
             strays: Vec::new(),
             strays_size: 0,
+            given: 0,
             row_at_hand: false,
             input_ended: false,
-            boundary: position,
+            marks: Marks {
+                boundary: start,
+                end: start,
+            },
+            closed: group,
+            known: Known { group, stray },
+            hold_last,
+            is_held: false,
         }
     }
 
     /// Behind the last group that was given, whether as a record or row by row.
-    pub(crate) fn boundary(&self) -> Position {
-        self.boundary
+    pub(crate) fn boundary(&self) -> Mark {
+        self.marks.boundary
+    }
+
+    /// Adds to `end` what was decided at the boundary because the input ended there.
+    pub(crate) fn add_to(&self, end: &mut InputEnd) {
+        (end.group, end.stray) = (self.known.group, self.known.stray);
+        end.is_held |= self.is_held;
     }
 
     /// Reads on until there is something to give. Rejected rows are in `bad`.
@@ -168,25 +205,33 @@ impl Grouping {
     ) -> Result<GroupStep> {
         while bad.is_empty() {
             if self.row_at_hand {
-                let row = reader.current();
-                if let Some(complete) = self.place(&row, plan, bad) {
+                let blank_lines = reader.blank_lines();
+                if let Some(complete) = self.place(&reader.current(), blank_lines, plan, bad)? {
                     return Ok(GroupStep::Complete(complete));
                 }
                 continue;
             }
             if self.input_ended {
+                if self.hold_last && !matches!(self.state, State::Between) {
+                    self.is_held = true;
+                    return Ok(GroupStep::End);
+                }
                 if let Some(complete) = self.end_group(plan, bad) {
                     return Ok(GroupStep::Complete(complete));
                 }
                 if bad.is_empty() {
-                    self.boundary = reader.position();
+                    self.marks.boundary = reader.mark();
+                    self.known = Known {
+                        group: self.closed,
+                        stray: self.stray,
+                    };
                     return Ok(GroupStep::End);
                 }
                 continue;
             }
-            match reader.advance()? {
+            match reader.advance(Some(&self.marks))? {
                 Advance::Row => self.row_at_hand = true,
-                Advance::Bad(row) => self.stray(*row, reader, plan, bad),
+                Advance::Bad(row) => self.stray(*row, reader, plan, bad)?,
                 Advance::Idle => return Ok(GroupStep::Idle),
                 Advance::End => self.input_ended = true,
             }
@@ -198,26 +243,31 @@ impl Grouping {
     fn place(
         &mut self,
         row: &Row<'_>,
+        blank_lines: u64,
         plan: &RecordPlan,
         bad: &mut Vec<BadRow>,
-    ) -> Option<Complete> {
+    ) -> Result<Option<Complete>> {
         let columns = &plan.group_columns;
         if matches!(self.state, State::Between) {
             if self.give_strays(bad) {
-                return None;
+                return Ok(None);
             }
-            self.begin(row, plan);
+            self.begin(row, plan)?;
         } else if self.values.are_those_of(row, columns) {
             if self.stray != Stray::None && matches!(self.state, State::Open) {
                 self.reject("a row inside it cannot be read", plan, bad);
             }
             self.stray = Stray::None;
         } else {
-            return self.end_group(plan, bad);
+            return Ok(self.end_group(plan, bad));
         }
         self.row_at_hand = false;
+        self.marks.end = Mark {
+            position: row.end(),
+            blank_lines,
+        };
         self.add(row, plan, bad);
-        None
+        Ok(None)
     }
 
     /// Closes the open group, if there is one; a sound one is complete. Bad rows behind it are given once it is closed.
@@ -229,27 +279,43 @@ impl Grouping {
                 bad,
             );
         }
-        let state = std::mem::take(&mut self.state);
-        match state {
+        let is_open = match std::mem::take(&mut self.state) {
             State::Between => {
                 self.give_strays(bad);
+                return None;
             }
-            State::Rejected(_) => self.boundary = self.end,
-            State::Open => {
-                self.boundary = self.end;
-                return Some(Complete {
-                    rows: self.rows,
-                    first: self.first,
-                    end: self.end,
-                });
-            }
+            State::Rejected(_) => false,
+            State::Open => true,
+        };
+        if self.input_ended {
+            self.closed = Some(LastGroup {
+                cells: self.values.digest(),
+                is_published: is_open,
+            });
         }
-        None
+        // Rows behind a rejected group may have been given already: then no load goes on right behind it.
+        if self.given <= self.marks.end.position.row {
+            self.marks.boundary = self.marks.end;
+            self.known = Known {
+                group: self.closed,
+                stray: Stray::None,
+            };
+        }
+        is_open.then_some(Complete {
+            rows: self.rows,
+            first: self.first,
+            end: self.marks.end.position,
+        })
     }
 
-    fn begin(&mut self, row: &Row<'_>, plan: &RecordPlan) {
+    fn begin(&mut self, row: &Row<'_>, plan: &RecordPlan) -> Result<()> {
         self.values
             .set(plan.group_columns.iter().map(|column| row.field(*column)));
+        if let Some(closed) = self.closed.take()
+            && closed.cells == self.values.digest()
+        {
+            return Err(self.continued(closed, row, plan));
+        }
         self.first = row.start();
         self.rows = 0;
         self.held.clear();
@@ -260,16 +326,33 @@ impl Grouping {
             Stray::Unknown => {
                 State::Rejected("a row before it cannot be read and may belong to it".into())
             }
-            Stray::Of(values) if values == self.values => {
+            Stray::Of(cells) if cells == self.values.digest() => {
                 State::Rejected("a row of it cannot be read".into())
             }
             Stray::Of(_) | Stray::None => State::Open,
         };
+        Ok(())
+    }
+
+    /// The error of a row that belongs to the group which the end of the input had ended.
+    #[cold]
+    fn continued(&self, closed: LastGroup, row: &Row<'_>, plan: &RecordPlan) -> Error {
+        let group = self.named(plan);
+        let message = format!(
+            "it belongs to the group that was the last of the input ({group}), and {}",
+            done(closed)
+        );
+        let position = ErrorPosition {
+            byte: row.start().byte,
+            line: row.line(),
+            row: row.number(),
+            column: None,
+        };
+        Error::new(ErrorKind::InputChanged, message).at(position)
     }
 
     /// Adds a row to the group it belongs to.
     fn add(&mut self, row: &Row<'_>, plan: &RecordPlan, bad: &mut Vec<BadRow>) {
-        self.end = row.end();
         if let State::Rejected(cause) = &self.state {
             bad.push(bad_row(
                 row,
@@ -345,7 +428,7 @@ impl Grouping {
         reader: &RowReader<R>,
         plan: &RecordPlan,
         bad: &mut Vec<BadRow>,
-    ) {
+    ) -> Result<()> {
         let cells: Option<Vec<Vec<u8>>> = plan
             .group_columns
             .iter()
@@ -356,24 +439,30 @@ impl Grouping {
             values.set(cells.iter().map(Vec::as_slice));
             values
         });
+        let cells = values.as_ref().map(GroupValues::digest);
+        if let Some(closed) = self.closed {
+            refuse_stray(closed, cells, &row)?;
+        }
         let is_inside =
-            !matches!(self.state, State::Between) && values.as_ref() == Some(&self.values);
+            !matches!(self.state, State::Between) && cells == Some(self.values.digest());
         if is_inside {
-            self.end = reader.position();
+            self.stray = Stray::None;
+            self.marks.end = reader.mark();
             if matches!(self.state, State::Open) {
                 let cause = row.to_string();
                 self.reject(&cause, plan, bad);
             }
             bad.push(row);
-            return;
+            return Ok(());
         }
-        self.stray = match values {
-            Some(values) if self.stray != Stray::Unknown => Stray::Of(values),
+        self.stray = match cells {
+            Some(cells) if self.stray != Stray::Unknown => Stray::Of(cells),
             _ => Stray::Unknown,
         };
         if !matches!(self.state, State::Open) {
+            self.given = row.row;
             bad.push(row);
-            return;
+            return Ok(());
         }
         self.strays_size += row.raw.len();
         self.strays.push(row);
@@ -386,6 +475,7 @@ impl Grouping {
                 bad,
             );
         }
+        Ok(())
     }
 
     /// Rejects the open group: its rows, and the bad ones read since, are given.
@@ -414,17 +504,23 @@ impl Grouping {
     /// Gives the bad rows that were held back, and says whether there were any.
     fn give_strays(&mut self, bad: &mut Vec<BadRow>) -> bool {
         self.strays_size = 0;
+        self.given = self.strays.last().map_or(self.given, |row| row.row);
         bad.append(&mut self.strays);
         !bad.is_empty()
     }
 
     fn reason(&self, cause: &str, plan: &RecordPlan) -> String {
+        format!("rejected with its group ({}): {cause}", self.named(plan))
+    }
+
+    /// The group by its cells, for people.
+    fn named(&self, plan: &RecordPlan) -> String {
         let names = plan.group_columns();
         let values = names.iter().zip(self.values.texts());
         let values: Vec<_> = values
             .map(|(name, text)| format!("{name} = {}", show_text(text)))
             .collect();
-        format!("rejected with its group ({}): {cause}", values.join(", "))
+        values.join(", ")
     }
 
     /// Appends the value of the group that was completed last.
@@ -444,6 +540,37 @@ impl Grouping {
     /// The key of the group that was completed last.
     pub(crate) fn key(&self) -> Option<&[u8]> {
         self.has_key.then_some(&self.key)
+    }
+}
+
+/// A bad row behind the group that the end of the input had ended must not be one that would have changed what became of it.
+fn refuse_stray(closed: LastGroup, cells: Option<Hash128>, row: &BadRow) -> Result<()> {
+    let belongs = match cells {
+        Some(cells) if cells == closed.cells => "belongs",
+        // What cannot be read rejects the group before it; one that was rejected anyway stays so.
+        None if closed.is_published => "may belong",
+        _ => return Ok(()),
+    };
+    let message = format!(
+        "it {belongs} to the group that was the last of the input, and {}; besides, it is a bad row: {}",
+        done(closed),
+        row.reason
+    );
+    let position = ErrorPosition {
+        byte: row.byte,
+        line: row.line,
+        row: row.row,
+        column: row.column.clone(),
+    };
+    Err(Error::new(ErrorKind::InputChanged, message).at(position))
+}
+
+/// What became of a group.
+fn done(closed: LastGroup) -> &'static str {
+    if closed.is_published {
+        "its record was published already"
+    } else {
+        "its rows were rejected already"
     }
 }
 

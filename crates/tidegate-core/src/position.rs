@@ -1,11 +1,15 @@
 //! Where a load stands: the place in the input, and everything that must be known to go on from there.
 //!
-//! An attempt is always built from a [`LoadPosition`]. Today that is always [`LoadPosition::start`]; a load that resumes or replays hands in a
-//! stored one, and nothing else changes.
+//! An attempt is always built from a [`LoadPosition`]: [`LoadPosition::start`], or a stored one where a load resumes or replays; nothing else
+//! changes.
+//!
+//! An input may have grown when a load goes on behind its end. Some of what was decided there was decided because nothing followed: that a row had
+//! ended, that a group was whole, that a quote was never closed. [`InputEnd`] keeps these, so that growth which would have made it otherwise is
+//! refused, and everything else comes to what one load of the whole would have.
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{PrefixDigest, RecordsDigest};
+use crate::digest::{Hash128, PrefixDigest, RecordsDigest};
 
 pub use crate::read::Position;
 
@@ -42,7 +46,7 @@ pub struct RejectsPosition {
 pub struct LoadPosition {
     /// The start of the next row.
     pub input: Position,
-    /// Length and digest of the input as far as it was read: at least up to `input.byte`, and at most one read buffer more.
+    /// Length and digest of the input up to `input.byte`.
     pub prefix: PrefixDigest,
     /// Records appended before; the partition of records without a key depends on it.
     pub records: u64,
@@ -52,6 +56,78 @@ pub struct LoadPosition {
     pub partitions: Vec<PartitionPosition>,
     /// State of the rejects file.
     pub rejects: RejectsPosition,
+    /// What was decided because the input ended here; nothing where it was read further.
+    #[serde(default, skip_serializing_if = "InputEnd::is_nothing")]
+    pub end: InputEnd,
+}
+
+/// What a load decided because its input ended, for a later one that goes on there and may find more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InputEnd {
+    /// How the last row ended.
+    pub line_end: LineEnd,
+    /// The first row whose quote was still open.
+    pub open_quote: Option<OpenQuote>,
+    /// The last group, where rows are grouped.
+    pub group: Option<LastGroup>,
+    /// Bad rows behind that group, which may belong to the next one.
+    pub stray: Stray,
+    /// Whether something stands behind the position that was left for later: an unterminated row, or a group that may go on.
+    pub is_held: bool,
+}
+
+impl InputEnd {
+    /// Whether nothing needs to be known.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What stands behind a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineEnd {
+    /// A line end.
+    #[default]
+    Whole,
+    /// A carriage return, and nothing more yet: a line feed would belong to it.
+    CarriageReturn,
+    /// Nothing: more bytes may belong to the row.
+    Missing,
+}
+
+/// A row whose quote was not closed when the input ended; so its lines were read one by one, as rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenQuote {
+    /// Where the row starts.
+    pub row: Position,
+    /// How long the input was then, in bytes. Any more of it may close the quote.
+    pub length: u64,
+}
+
+/// The group that the end of the input ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGroup {
+    /// Digest of its group-by cells: the cells themselves may be too large for a position. XXH3-128 over each cell's length (64 bit little endian)
+    /// and text.
+    pub cells: Hash128,
+    /// Whether it became a record; otherwise its rows were rejected.
+    pub is_published: bool,
+}
+
+/// What is known of bad rows that belong to no group yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stray {
+    /// There are none.
+    #[default]
+    None,
+    /// The last of them has the group-by cells of this digest, made as [`LastGroup::cells`].
+    Of(Hash128),
+    /// For at least one they cannot be read.
+    Unknown,
 }
 
 impl LoadPosition {

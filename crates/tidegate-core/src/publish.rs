@@ -7,15 +7,14 @@
 //!
 //! What the sink is makes the mode: a topic publishes, a [`Counter`] is a dry run, a comparison verifies. There is no second copy of the path.
 
-use std::cell::RefCell;
 use std::io::{self, Read};
-use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::balance::HoldOptions;
 use crate::clock::Clock;
 use crate::digest::{PrefixDigest, PrefixHasher};
+use crate::error::ErrorPosition;
 use crate::event::Event;
 use crate::job::JobPosition;
 use crate::limits::{
@@ -24,7 +23,7 @@ use crate::limits::{
 use crate::partition::Partitioner;
 use crate::position::{LoadPosition, PartitionPosition};
 use crate::produce::{Committed, Produce, RolledBack, SinkError};
-use crate::read::{CsvFormat, RowReader};
+use crate::read::{CsvFormat, RowReader, Start};
 use crate::receipt::{PartitionReceipt, RecordCounts, RowCounts, Status};
 use crate::records::RecordStream;
 use crate::rejects::RejectsOptions;
@@ -44,11 +43,11 @@ pub trait Source {
     /// What its bytes are read from.
     type Reader: Read;
 
-    /// Opens the input at `byte` of its decompressed content.
+    /// Opens the input at the start of its decompressed content. A load that goes on reads from there too, to see that it is still the same.
     ///
     /// # Errors
-    /// When it cannot be opened, or cannot be brought there: a stream has only its start, and only once.
-    fn open(&self, byte: u64) -> io::Result<Self::Reader>;
+    /// When it cannot be opened; a stream can only once.
+    fn open(&self) -> io::Result<Self::Reader>;
 }
 
 /// What a load is told.
@@ -66,6 +65,9 @@ pub struct PublishOptions<'a> {
     pub rejects: &'a RejectsOptions,
     /// When to commit, where the sink is transactional.
     pub commits: CommitCadence,
+    /// Whether an unterminated last row, and with groups the last group, are left for a later load, when the input may have grown. The load is
+    /// complete all the same, and what it tells is of what stands before them.
+    pub hold_last: bool,
     /// Set by whoever wants the load to stop early, and in order.
     pub interrupt: &'a AtomicBool,
 }
@@ -130,7 +132,7 @@ pub struct Outcome {
     pub records: RecordCounts,
     /// What is in each partition.
     pub partitions: Vec<PartitionReceipt>,
-    /// Length and digest of what was read of the input.
+    /// Length and digest of the input up to `position`; without one, of what was read of it.
     pub source: PrefixDigest,
     /// Lines without anything on them.
     pub blank_lines: u64,
@@ -195,17 +197,8 @@ pub fn publish<S: Source, P: Produce>(
     let mut start = position.clone();
     let mut replays = 0;
     loop {
-        let (mut stream, hashed) = open(source, &start, options)?;
-        let prefix = Rc::clone(&hashed);
-        let mut attempt = Attempt::new(
-            &start,
-            options,
-            prefix,
-            hold.as_mut(),
-            &mut *sink,
-            clock,
-            events,
-        )?;
+        let mut stream = open(source, &start, options)?;
+        let mut attempt = Attempt::new(&start, options, hold.as_mut(), &mut *sink, clock, events)?;
         let mut end = attempt.run(&mut stream);
         if let Some(reason) = rolled_back(&end) {
             let committed = attempt.committed_position();
@@ -224,15 +217,16 @@ pub fn publish<S: Source, P: Produce>(
                 Err(error) => end.error = Some(error),
             }
         }
-        let position = attempt.position(&stream, &end);
-        let counts = attempt.counts(&stream);
+        let position = attempt.position(&end);
+        let counts = attempt.counts(&stream, &end);
+        let source = position.as_ref().map(|position| position.prefix);
         return Ok(Outcome {
             status: end.status(),
             error: end.error.take(),
             rows: counts.rows,
             records: counts.records,
             partitions: counts.partitions.iter().map(receipt).collect(),
-            source: hashed.borrow().digest(),
+            source: source.or_else(|| stream.digest()).unwrap_or_default(),
             blank_lines: counts.blank_lines,
             rejects_length: counts.rejects.length,
             producer_ids: sink.producer_ids(),
@@ -261,47 +255,64 @@ fn receipt((state, whole): &(PartitionPosition, bool)) -> PartitionReceipt {
     }
 }
 
-/// The digest of what was read so far, shared between the reader and the load.
-type SharedHasher = Rc<RefCell<PrefixHasher>>;
-
-/// The records of the input from `position` on, and the digest of what is read.
+/// The records of the input from `position` on.
 fn open<'p, S: Source>(
     source: &S,
     position: &LoadPosition,
     options: &PublishOptions<'p>,
-) -> Result<(RecordStream<'p, Hashed<S::Reader>>, SharedHasher)> {
-    let hasher = Rc::new(RefCell::new(hash_prefix(source, position)?));
-    let input = source
-        .open(position.input.byte)
+) -> Result<RecordStream<'p, S::Reader>> {
+    let mut input = source
+        .open()
         .map_err(|error| Error::input("cannot open the input", error))?;
-    let input = Hashed {
-        input,
-        hasher: Rc::clone(&hasher),
+    let hasher = hash_prefix(&mut input, position)?;
+    refuse_closed_quote(source, position)?;
+    let (header, hold_last) = (options.plan.header(), options.hold_last);
+    let start = Start {
+        position: position.input,
+        end: position.end,
+        hasher: Some(hasher),
+        hold_last,
     };
-    let (csv, header) = (options.csv.clone(), options.plan.header());
-    let reader = RowReader::resume(input, csv, header, position.input)?;
-    let stream = RecordStream::new(reader, options.plan, options.schema_id)?;
-    Ok((stream, hasher))
+    let reader = RowReader::go_on(input, options.csv, header, start)?;
+    let (plan, schema_id) = (options.plan, options.schema_id);
+    RecordStream::go_on(reader, plan, schema_id, &position.end, hold_last)
 }
 
-/// Reads again what an earlier run had read, to see that it is still the same, and gives the hasher as it was at the position.
-fn hash_prefix<S: Source>(source: &S, position: &LoadPosition) -> Result<PrefixHasher> {
+/// Reads what stands before the position, to see that it is still the same, and gives the hasher as it is there.
+fn hash_prefix(input: &mut impl Read, position: &LoadPosition) -> Result<PrefixHasher> {
     let mut hasher = PrefixHasher::new();
     if position.input.byte == 0 {
         return Ok(hasher);
     }
-    let unreadable = |error| Error::input("cannot read the input again", error);
-    let mut input = source.open(0).map_err(unreadable)?;
     let mut buffer = vec![0; READ_BUFFER];
-    let mut at_position = None;
-    for end in [position.input.byte, position.prefix.bytes] {
-        hash_up_to(&mut input, end, &mut hasher, &mut buffer).map_err(unreadable)?;
-        at_position.get_or_insert_with(|| hasher.clone());
-    }
+    hash_up_to(input, position.input.byte, &mut hasher, &mut buffer)
+        .map_err(|error| Error::input("cannot read the input again", error))?;
     if hasher.digest() != position.prefix {
         return Err(changed(position.prefix.bytes, hasher.bytes()));
     }
-    Ok(at_position.unwrap_or(hasher))
+    Ok(hasher)
+}
+
+/// Rows behind a quote that only the end of the input had ended are rows only as long as it ends there.
+fn refuse_closed_quote<S: Source>(source: &S, position: &LoadPosition) -> Result<()> {
+    let Some(quote) = position.end.open_quote else {
+        return Ok(());
+    };
+    let unreadable = |error| Error::input("cannot read the input again", error);
+    let mut input = source.open().map_err(unreadable)?;
+    let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
+    hash_up_to(&mut input, quote.length + 1, &mut hasher, &mut buffer).map_err(unreadable)?;
+    if hasher.bytes() == quote.length {
+        return Ok(());
+    }
+    let message = "a quote in it was not closed when it was loaded, so what stands behind was taken for rows of its own; the input has grown since, and may close it";
+    let place = ErrorPosition {
+        byte: quote.row.byte,
+        line: quote.row.line,
+        row: quote.row.row + 1,
+        column: None,
+    };
+    Err(Error::new(ErrorKind::InputChanged, message).at(place))
 }
 
 /// Whether there is more in the input than `known` of an earlier load, with which it must begin.
@@ -310,7 +321,7 @@ fn hash_prefix<S: Source>(source: &S, position: &LoadPosition) -> Result<PrefixH
 /// [`ErrorKind::InputChanged`] when it begins otherwise; [`ErrorKind::Input`] when it cannot be read.
 pub fn has_grown<S: Source>(source: &S, known: &PrefixDigest) -> Result<bool> {
     let unreadable = |error| Error::input("cannot read the input again", error);
-    let mut input = source.open(0).map_err(unreadable)?;
+    let mut input = source.open().map_err(unreadable)?;
     let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
     hash_up_to(&mut input, known.bytes, &mut hasher, &mut buffer).map_err(unreadable)?;
     if hasher.digest() != *known {
@@ -353,20 +364,6 @@ fn is_passing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
     )
-}
-
-/// Hashes what is read, where the load can look at it afterwards.
-struct Hashed<R> {
-    input: R,
-    hasher: SharedHasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
-        self.hasher.borrow_mut().update(&buffer[..read]);
-        Ok(read)
-    }
 }
 
 /// The error of a sink that failed.

@@ -10,7 +10,7 @@
 //!   "sources": [{"path": "usage.csv", "length": 4242, "xxh3_128": "99aa06d3014798d86001c324468d497f"}],
 //!   "rows": {"read": 120, "accepted": 120, "rejected": 0, "failed": 0}, "records": {"delivered": 12, "failed": 0}, "blank_lines": 0,
 //!   "partitions": [{"partition": 0, "first_offset": 0, "last_offset": 11, "records": 12, "rows": 120, "digest": "..."}],
-//!   "producer_ids": [4000], "rejects": null, "resumed_at_row": null,
+//!   "producer_ids": [4000], "held": false, "rejects": null, "resumed_at_row": null,
 //!   "started_at": 1700000000000, "finished_at": 1700000000042, "seconds": 0.042
 //! }
 //! ```
@@ -162,6 +162,9 @@ pub struct Receipt {
     /// The producer ids its records carry, oldest first.
     #[serde(default)]
     pub producer_ids: Vec<i64>,
+    /// Whether a last row without a line end, or the last group, was left for a later load: the source is the input up to there.
+    #[serde(default)]
+    pub held: bool,
     /// The rejects file; null without one.
     #[serde(default)]
     pub rejects: Option<RejectsReceipt>,
@@ -415,6 +418,7 @@ pub(crate) mod tests {
                 },
             ],
             producer_ids: vec![4000],
+            held: false,
             rejects: Some(RejectsReceipt {
                 path: "rejects.jsonl".into(),
                 length: 99,

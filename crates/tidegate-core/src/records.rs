@@ -6,10 +6,12 @@
 
 use std::io::Read;
 
+use crate::digest::PrefixDigest;
 use crate::encode::{CellError, Op, ValueFormat, confluent_header};
 use crate::group::{GroupStep, Grouping};
+use crate::position::InputEnd;
 use crate::read::reader::Advance;
-use crate::read::{BadRow, BadRowKind, Header, Position, Row, RowReader};
+use crate::read::{BadRow, BadRowKind, Header, Place, Position, Row, RowReader};
 use crate::schema::{RecordPlan, Shape};
 use crate::{Error, ErrorKind, Result};
 
@@ -93,6 +95,17 @@ impl<'p, R: Read> RecordStream<'p, R> {
     /// [`ErrorKind::InputChanged`] when the reader's header is not the one the plan was compiled for, and [`ErrorKind::Internal`] for a
     /// schema id with JSON values, which have no place for one.
     pub fn new(reader: RowReader<R>, plan: &'p RecordPlan, schema_id: Option<u32>) -> Result<Self> {
+        Self::go_on(reader, plan, schema_id, &InputEnd::default(), false)
+    }
+
+    /// As [`new`](Self::new), where the input had ended at the reader's position. With `hold_last` the last group of the input is left unread.
+    pub(crate) fn go_on(
+        reader: RowReader<R>,
+        plan: &'p RecordPlan,
+        schema_id: Option<u32>,
+        end: &InputEnd,
+        hold_last: bool,
+    ) -> Result<Self> {
         check_header(plan.header(), reader.header())?;
         if schema_id.is_some() && plan.format() == ValueFormat::Json {
             return Err(Error::internal(
@@ -102,7 +115,7 @@ impl<'p, R: Read> RecordStream<'p, R> {
         let value = schema_id.map_or_else(Vec::new, |id| confluent_header(id).to_vec());
         Ok(Self {
             header_len: value.len(),
-            grouping: Grouping::new(reader.position()),
+            grouping: Grouping::new(reader.mark(), end, hold_last),
             value,
             key: Vec::new(),
             bad: Vec::new(),
@@ -134,10 +147,35 @@ impl<'p, R: Read> RecordStream<'p, R> {
     #[must_use]
     pub fn position(&self) -> Position {
         if self.plan.is_grouped() {
-            self.grouping.boundary()
+            self.grouping.boundary().position
         } else {
             self.reader.position()
         }
+    }
+
+    /// All that a load keeps of the input at [`position`](Self::position).
+    pub(crate) fn place(&mut self) -> Result<Place> {
+        if !self.plan.is_grouped() {
+            let mark = self.reader.mark();
+            return self.reader.place(mark);
+        }
+        let mut place = self.reader.place(self.grouping.boundary())?;
+        self.grouping.add_to(&mut place.end);
+        Ok(place)
+    }
+
+    /// The place before the rejected rows that were given last; with groups, before the first of those given since the last record.
+    pub(crate) fn place_before_rejected(&mut self) -> Result<Place> {
+        if self.plan.is_grouped() {
+            return self.place();
+        }
+        let mark = self.reader.mark_before();
+        self.reader.place(mark)
+    }
+
+    /// The digest of all that was read for what was given so far.
+    pub(crate) fn digest(&mut self) -> Option<PrefixDigest> {
+        self.reader.digest()
     }
 
     /// How many rows were given so far, in records and as rejected ones. At the end these are all rows of the input.
@@ -154,7 +192,7 @@ impl<'p, R: Read> RecordStream<'p, R> {
 
     #[inline]
     fn next_row(&mut self, ops: &[Op]) -> Result<Step<'_>> {
-        match self.reader.advance()? {
+        match self.reader.advance(None)? {
             Advance::Row => {}
             Advance::Bad(bad) => {
                 self.rows_read += 1;

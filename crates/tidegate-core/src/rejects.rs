@@ -193,11 +193,7 @@ impl RejectsFile {
             );
             return Err(Error::new(ErrorKind::LocalFile, message));
         }
-        // A pipe or a terminal (`/dev/stderr`) can be a place for rejects too; it has no length to cut.
-        if found.is_file() {
-            file.set_len(at.length).map_err(failed)?;
-            file.seek(SeekFrom::Start(at.length)).map_err(failed)?;
-        }
+        cut(&mut file, at.length).map_err(failed)?;
         let path = path.to_path_buf();
         Ok(Self {
             path,
@@ -217,6 +213,17 @@ impl RejectsFile {
         Ok(())
     }
 
+    /// Takes back what was written behind `length`.
+    fn go_back(&mut self, length: u64) -> Result<()> {
+        let cut = self
+            .writer
+            .flush()
+            .and_then(|()| cut(self.writer.get_mut(), length));
+        cut.map_err(|error| self.failed(error))?;
+        self.length = length;
+        Ok(())
+    }
+
     fn sync(&mut self) -> Result<()> {
         self.writer.flush().map_err(|error| self.failed(error))?;
         let file = self.writer.get_ref();
@@ -232,6 +239,15 @@ impl RejectsFile {
             error,
         )
     }
+}
+
+/// Cuts a file to `length`, to go on writing there. A pipe or a terminal (`/dev/stderr`) can be a place for rejects too; it has no length to cut.
+fn cut(file: &mut File, length: u64) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(length)?;
+        file.seek(SeekFrom::Start(length))?;
+    }
+    Ok(())
 }
 
 /// The bad rows of one attempt.
@@ -278,6 +294,18 @@ impl Rejects {
             self.rows += 1;
         }
         Ok(())
+    }
+
+    /// Takes back what was rejected behind `at`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LocalFile`].
+    pub fn go_back(&mut self, at: RejectsPosition) -> Result<()> {
+        self.rows = at.rows;
+        match &mut self.file {
+            Some(file) => file.go_back(at.length),
+            None => Ok(()),
+        }
     }
 
     /// Checks what was rejected against what may be, after `read` rows; `last` says that no more will come.

@@ -323,6 +323,9 @@ pub(crate) struct DeliveryArgs {
     /// Forget where the job stands and publish every row again
     #[arg(long)]
     pub(crate) restart: bool,
+    /// Leave a last row without a line end, and with --group-by the last group, for a later run: for files that still grow
+    #[arg(long)]
+    pub(crate) hold_last: bool,
     /// How long the load may go without any progress
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = values::duration)]
     pub(crate) delivery_timeout: Duration,

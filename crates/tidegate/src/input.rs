@@ -4,7 +4,7 @@
 //! comes first when the load reads it.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -187,10 +187,7 @@ impl Input {
         let unreadable = |error| {
             Failure::new(Kind::LocalIo, format!("cannot read {}", self.name())).because(error)
         };
-        let reader = RowReader::open(
-            Source::open(self, 0).map_err(unreadable)?,
-            self.format.clone(),
-        )?;
+        let reader = RowReader::open(Source::open(self).map_err(unreadable)?, self.format.clone())?;
         let null_token = self.format.null_token.as_deref();
         let options = InferOptions {
             record_name,
@@ -237,19 +234,15 @@ impl Input {
 impl Source for Input {
     type Reader = Box<dyn Read + Send>;
 
-    /// Opens a file at `byte`; a stream only once, and at its start.
-    fn open(&self, byte: u64) -> io::Result<Self::Reader> {
+    /// Opens a file; a stream only once.
+    fn open(&self) -> io::Result<Self::Reader> {
         match &self.from {
-            From::File(_) => {
-                let mut file = File::open(&self.path)?;
-                file.seek(SeekFrom::Start(byte))?;
-                Ok(Box::new(file))
-            }
+            From::File(_) => Ok(Box::new(File::open(&self.path)?)),
             From::Stream(stream) => {
                 let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
                 match taken {
-                    Some(stream) if byte == 0 => Ok(Box::new(stream)),
-                    _ => Err(io::Error::new(
+                    Some(stream) => Ok(Box::new(stream)),
+                    None => Err(io::Error::new(
                         io::ErrorKind::Unsupported,
                         "a stream cannot be read a second time",
                     )),
@@ -392,12 +385,12 @@ mod tests {
         )
         .unwrap();
         let mut text = String::new();
-        Source::open(&input, 0)
+        Source::open(&input)
             .unwrap()
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!(text, "a\n1\n2\n");
-        assert!(Source::open(&input, 0).is_err());
+        assert!(Source::open(&input).is_err());
         assert_eq!(
             input.infer("r", &[], Format::Json).unwrap_err().kind(),
             Kind::Usage

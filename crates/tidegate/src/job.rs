@@ -238,6 +238,7 @@ fn refuse_stream(args: &PublishArgs, input: &Input) -> Result<(), Failure> {
         ),
         ("--job", args.delivery.job.job.is_some()),
         ("--restart", args.delivery.restart),
+        ("--hold-last", args.delivery.hold_last),
     ];
     match typed.iter().find(|(_, is_typed)| *is_typed) {
         None => Ok(()),
@@ -252,9 +253,15 @@ fn refuse_stream(args: &PublishArgs, input: &Input) -> Result<(), Failure> {
 /// The failure of a load whose input was looked at: how to go on with another one than the job's.
 pub(crate) fn failed(error: core::Error, input: &Input) -> Failure {
     let is_other = error.kind() == core::ErrorKind::InputChanged;
+    let has_grown = error.position().is_some();
     let failure = Failure::from(error).in_file(&input.name());
     if !is_other {
         return failure;
+    }
+    if has_grown {
+        return failure
+            .hint("--restart publishes every row again")
+            .hint("--hold-last leaves a row without a line end, and the last group, for the run after: for files that still grow");
     }
     failure
         .hint("--job NAME gives another input a position of its own")

@@ -173,6 +173,11 @@ impl<'a> Load<'a> {
         Ok(id)
     }
 
+    /// Whether what may still go on at the input's end is left for later.
+    pub(crate) fn hold_last(&self) -> bool {
+        self.args.delivery.hold_last
+    }
+
     /// Whether the input suggested the schema and has no row to send: then nothing is registered or created for it.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.schema.origin, Origin::Inferred { rows: 0 })

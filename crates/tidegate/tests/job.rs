@@ -42,10 +42,8 @@ struct Text(String);
 impl Source for Text {
     type Reader = Cursor<Vec<u8>>;
 
-    fn open(&self, byte: u64) -> std::io::Result<Self::Reader> {
-        let mut reader = Cursor::new(self.0.clone().into_bytes());
-        reader.set_position(byte);
-        Ok(reader)
+    fn open(&self) -> std::io::Result<Self::Reader> {
+        Ok(Cursor::new(self.0.clone().into_bytes()))
     }
 }
 
@@ -110,7 +108,7 @@ impl Work {
         events: &mut dyn FnMut(Event<'_>),
     ) -> Outcome {
         let csv = CsvFormat::default();
-        let reader = RowReader::open(self.input.open(0).unwrap(), csv.clone()).unwrap();
+        let reader = RowReader::open(self.input.open().unwrap(), csv.clone()).unwrap();
         let plan = RecordPlan::compile(&PlanRequest {
             schema: SCHEMA,
             header: reader.header(),
@@ -132,6 +130,7 @@ impl Work {
                 bytes: 400,
                 ..CommitCadence::default()
             },
+            hold_last: false,
             interrupt,
         };
         publish(

@@ -124,6 +124,11 @@ fn a_bad_row_between_two_rows_of_a_group_belongs_to_it_whatever_it_says() {
         outline(&setup(), "ts,v\n1,1\n7\n\"8,\n1,3\n2,1\n"),
         ["1 Group", "2 Ragged", "3 Quotes", "4 Group", "2: 1"]
     );
+    // Also where one of the two rows is bad itself.
+    assert_eq!(
+        outline(&setup(), "ts,v\n1,1\n\"8,\n1\n2,1\n"),
+        ["1 Group", "2 Quotes", "3 Ragged", "2: 1"]
+    );
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::limits;
 use crate::partition::Partitioner;
 use crate::position::{LoadPosition, PartitionPosition, RejectsPosition};
 use crate::produce::{OutRecord, Produce, Settled, UnknownOffset};
-use crate::publish::{CommitCadence, HoldOn, PublishOptions, SharedHasher, sink_failed};
-use crate::read::{BadRow, BadRowKind, Position};
+use crate::publish::{CommitCadence, HoldOn, PublishOptions, sink_failed};
+use crate::read::{BadRow, BadRowKind, Place};
 use crate::receipt::{RecordCounts, RowCounts, Status};
 use crate::records::{EncodedRecord, RecordStream, Step};
 use crate::rejects::{self, Rejects};
@@ -49,8 +49,8 @@ pub(super) struct Attempt<'a, 'h, P> {
     pub(super) started: Duration,
     pub(super) reported: Duration,
     pub(super) skew_judged: bool,
-    /// The digest of what was read.
-    prefix: SharedHasher,
+    /// The rejects at the last place where everything given was worked off.
+    rejects_between: RejectsPosition,
     /// Of a sink that keeps positions: what was committed last. In a transactional one everything behind it may still be undone.
     commits: Option<Commits>,
 }
@@ -71,6 +71,8 @@ struct Commits {
 pub(super) struct End {
     interrupted: bool,
     pub(super) error: Option<Error>,
+    /// Where all that was given of the stream is worked off; `None` inside a group.
+    place: Option<Place>,
 }
 
 impl End {
@@ -92,23 +94,6 @@ pub(super) struct Counts {
     pub(super) blank_lines: u64,
 }
 
-/// A place in a stream, between two records.
-#[derive(Clone, Copy)]
-struct Place {
-    input: Position,
-    /// Blank lines before it, counted from where the stream began.
-    blank_lines: u64,
-}
-
-impl Place {
-    fn of<R: Read>(stream: &RecordStream<'_, R>) -> Self {
-        Self {
-            input: stream.position(),
-            blank_lines: stream.blank_lines(),
-        }
-    }
-}
-
 /// What depends on a key alone, kept for the next record: consecutive records often share theirs.
 #[derive(Default)]
 struct LastKey {
@@ -122,7 +107,6 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
     pub(super) fn new(
         position: &LoadPosition,
         options: &PublishOptions<'a>,
-        prefix: SharedHasher,
         hold: Option<&'a mut HoldOn<'h>>,
         sink: &'a mut P,
         clock: &'a dyn Clock,
@@ -161,7 +145,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             started: now,
             reported: now,
             skew_judged: false,
-            prefix,
+            rejects_between: position.rejects,
             commits,
         })
     }
@@ -187,22 +171,32 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         keep(self.find_unknown_offsets());
         keep(self.rejects.sync().map(drop));
         keep(self.ledger.close(self.rows, self.rejects.rows()));
+        let place = self.place(stream).unwrap_or_else(|wrong| {
+            keep(Err(wrong));
+            None
+        });
         let is_complete = error.is_none() && !interrupted;
         // What is whole is committed, whatever ended the load behind it.
         if is_sound(error.as_ref())
-            && let Some(place) = self.place(stream)
+            && let Some(place) = &place
         {
             let committed = self.commit(place, is_complete);
             error = error.or(committed.err());
         }
         self.report(self.clock.monotonic());
-        End { interrupted, error }
+        End {
+            interrupted,
+            error,
+            place,
+        }
     }
 
     /// Where everything that was given of the stream is worked off; `None` inside a group.
-    fn place<R: Read>(&self, stream: &RecordStream<'_, R>) -> Option<Place> {
-        let here = || self.is_between_groups(stream).then(|| Place::of(stream));
-        self.stopped_at.or_else(here)
+    fn place<R: Read>(&self, stream: &mut RecordStream<'_, R>) -> Result<Option<Place>> {
+        if self.stopped_at.is_some() || !self.is_between_groups(stream) {
+            return Ok(self.stopped_at);
+        }
+        stream.place().map(Some)
     }
 
     /// Whether it is time for a commit.
@@ -223,7 +217,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
     /// Commits everything up to `place`: all of it delivered, its offsets known, its rejected rows on disk. Nothing to do for a sink that keeps
     /// no positions, or where nothing was worked off since the last commit.
     #[cold]
-    fn commit(&mut self, place: Place, is_complete: bool) -> Result<()> {
+    fn commit(&mut self, place: &Place, is_complete: bool) -> Result<()> {
         let Some(commits) = &self.commits else {
             return Ok(());
         };
@@ -261,12 +255,12 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                 return Ok(true);
             }
             // Whether there is another record is found out first: the last one of an input needs no room behind it.
-            let held_at = self.is_held().then(|| Place::of(stream));
+            let held_at = self.is_held().then(|| stream.place()).transpose()?;
             match stream.next()? {
                 Step::Record(record) => {
                     if let Some(place) = held_at {
                         // The group sees what is committed only, and no transaction stays open while nothing is sent.
-                        self.commit(place, false)?;
+                        self.commit(&place, false)?;
                         if !self.wait_for_group()? {
                             self.stopped_at = held_at;
                             return Ok(true);
@@ -274,21 +268,20 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                     }
                     self.append(&record)?;
                     if self.is_commit_due() {
-                        self.commit(Place::of(stream), false)?;
+                        self.commit(&stream.place()?, false)?;
                     }
                 }
                 Step::Bad(rows) => {
                     let blamed = rows.iter().any(|row| row.kind != BadRowKind::Group);
-                    let start = rows.first().map(BadRow::start);
+                    let before = (self.rows, self.rejects.position());
                     let rejected = self.reject(rows);
+                    if stream.position().row == before.0 {
+                        self.rejects_between = before.1;
+                    }
                     if rejected.is_err() {
                         // A load that stops at a row ends before it.
-                        let place = |input| Place {
-                            input,
-                            blank_lines: stream.blank_lines(),
-                        };
-                        let is_next = |input: &Position| input.row == self.rows;
-                        self.stopped_at = start.filter(is_next).map(place);
+                        let place = stream.place_before_rejected()?;
+                        self.stopped_at = Some(place).filter(|place| place.input.row == self.rows);
                     }
                     match rejected {
                         Err(stop) if stop.kind() == ErrorKind::BadRow && !blamed => {
@@ -305,8 +298,18 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                 Step::End => break,
             }
         }
+        self.take_back(stream.position().row)?;
         self.rejects.check(self.rows, true)?;
         Ok(false)
+    }
+
+    /// At the end of an input whose last group is held: rows of it that were rejected already are no more than `rows` are worked off.
+    fn take_back(&mut self, rows: u64) -> Result<()> {
+        if rows < self.rows {
+            self.rejects.go_back(self.rejects_between)?;
+            self.rows = rows;
+        }
+        Ok(())
     }
 
     /// Whether everything that was given of the stream is worked off up to its position. It is not while the rows of a rejected group are
@@ -418,7 +421,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
     }
 
     /// The sums so far. `accepted + rejected = read`. In a transactional sink only what was committed counts.
-    pub(super) fn counts<R: Read>(&self, stream: &RecordStream<'_, R>) -> Counts {
+    pub(super) fn counts<R: Read>(&self, stream: &RecordStream<'_, R>, end: &End) -> Counts {
         if let Some(commits) = &self.commits
             && self.sink.is_transactional()
             && commits.last.input.row != self.rows
@@ -426,6 +429,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             return Counts::of(&commits.last);
         }
         let (totals, rejects) = (self.ledger.totals(), self.rejects.position());
+        let blank_lines = end.place.map(|place| place.blank_lines);
         Counts {
             rows: RowCounts {
                 read: self.rows,
@@ -439,16 +443,12 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             },
             partitions: self.ledger.partitions(),
             rejects,
-            blank_lines: self.blank_lines + stream.blank_lines(),
+            blank_lines: self.blank_lines + blank_lines.unwrap_or_else(|| stream.blank_lines()),
         }
     }
 
     /// Where a later load goes on from: behind the last commit, or, without transactions, where this load has ended, if it has ended well.
-    pub(super) fn position<R: Read>(
-        &self,
-        stream: &RecordStream<'_, R>,
-        end: &End,
-    ) -> Option<LoadPosition> {
+    pub(super) fn position(&self, end: &End) -> Option<LoadPosition> {
         if let Some(commits) = &self.commits
             && self.sink.is_transactional()
         {
@@ -457,18 +457,19 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         if end.error.is_some() {
             return None;
         }
-        Some(self.position_at(self.stopped_at.unwrap_or_else(|| Place::of(stream))))
+        end.place.as_ref().map(|place| self.position_at(place))
     }
 
-    fn position_at(&self, place: Place) -> LoadPosition {
+    fn position_at(&self, place: &Place) -> LoadPosition {
         let state = |(state, _): (PartitionPosition, bool)| state;
         LoadPosition {
             input: place.input,
-            prefix: self.prefix.borrow().digest(),
+            prefix: place.prefix,
             records: self.ledger.totals().appended,
             blank_lines: self.blank_lines + place.blank_lines,
             partitions: self.ledger.partitions().into_iter().map(state).collect(),
             rejects: self.rejects.position(),
+            end: place.end,
         }
     }
 }

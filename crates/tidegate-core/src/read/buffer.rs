@@ -16,18 +16,28 @@ pub(super) struct Buffer {
     filled: usize,
     /// Where `data[0]` stands in the input.
     base: u64,
-    end_of_input: bool,
+    /// The byte before `data[0]`, where that is known.
+    before: Option<u8>,
+    /// The input has ended.
+    has_ended: bool,
+    /// What stands at the end of the input is complete there.
+    is_final: bool,
+    /// What stands at the end of the input is never taken for complete.
+    holds_last: bool,
 }
 
 impl Buffer {
-    /// An empty window at byte `base` of the input.
-    pub(super) fn new(base: u64) -> Self {
+    /// An empty window at byte `base` of the input, behind the byte `before`, where that is known.
+    pub(super) fn new(base: u64, before: Option<u8>) -> Self {
         Self {
             data: vec![0; READ_BUFFER + PADDING],
             start: 0,
             filled: 0,
             base,
-            end_of_input: false,
+            before,
+            has_ended: false,
+            is_final: false,
+            holds_last: false,
         }
     }
 
@@ -49,10 +59,25 @@ impl Buffer {
         self.filled - self.start
     }
 
-    /// True when nothing follows the window.
+    /// True when nothing follows the window, and a row that ends with it has ended.
     #[inline]
-    pub(super) fn at_end_of_input(&self) -> bool {
-        self.end_of_input
+    pub(super) fn is_final(&self) -> bool {
+        self.is_final
+    }
+
+    /// True when nothing follows the window.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// What stands at the end of the input is complete there after all.
+    pub(super) fn make_final(&mut self) {
+        self.is_final = true;
+    }
+
+    /// From now on the end of the input ends no row.
+    pub(super) fn hold_last(&mut self) {
+        (self.holds_last, self.is_final) = (true, false);
     }
 
     /// The bytes of the window, followed by [`PADDING`] more.
@@ -74,6 +99,32 @@ impl Buffer {
         &self.data[from..from + len]
     }
 
+    /// All bytes before the window's start that are still held, and where the first of them stands in the input.
+    pub(super) fn consumed(&self) -> (&[u8], u64) {
+        (&self.data[..self.start], self.base)
+    }
+
+    /// The byte before the window, where that is known.
+    pub(super) fn byte_before(&self) -> Option<u8> {
+        match self.data[..self.start].last() {
+            Some(byte) => Some(*byte),
+            None => self.before,
+        }
+    }
+
+    /// Ends the input at byte `end`, which was read already: what follows is forgotten.
+    pub(super) fn end_at(&mut self, end: u64) {
+        match end
+            .checked_sub(self.base)
+            .and_then(|start| usize::try_from(start).ok())
+        {
+            Some(start) => self.start = start.min(self.filled),
+            None => (self.base, self.start, self.before) = (end, 0, None),
+        }
+        self.filled = self.start;
+        (self.has_ended, self.is_final) = (true, true);
+    }
+
     /// Moves the window's start forward.
     #[inline]
     pub(super) fn consume(&mut self, count: usize) {
@@ -86,7 +137,11 @@ impl Buffer {
 
     /// Reads more bytes into the window, at least one unless the input ends. What was consumed is given up.
     pub(super) fn fill(&mut self, input: &mut impl Read) -> io::Result<()> {
+        if self.has_ended {
+            return Ok(());
+        }
         if self.start > 0 {
+            self.before = self.byte_before();
             self.data.copy_within(self.start..self.filled, 0);
             self.base += self.start as u64;
             self.filled -= self.start;
@@ -100,7 +155,7 @@ impl Buffer {
         loop {
             match input.read(&mut self.data[self.filled..room]) {
                 Ok(0) => {
-                    self.end_of_input = true;
+                    (self.has_ended, self.is_final) = (true, !self.holds_last);
                     return Ok(());
                 }
                 Ok(count) => {

@@ -16,12 +16,16 @@
 //!
 //! A reader starts anywhere that a [`Position`] says a row starts, so that a resumed load and a fresh one are the same code.
 
+use crate::digest::{PrefixDigest, PrefixHasher};
+use crate::position::InputEnd;
+
 mod buffer;
 mod format;
 mod header;
 pub(crate) mod reader;
 mod row;
 mod split;
+mod trail;
 
 pub use format::CsvFormat;
 pub use header::Header;
@@ -55,6 +59,46 @@ impl Default for Position {
     fn default() -> Self {
         Self::START
     }
+}
+
+/// A place between two rows, and how many blank lines stand before it, counted from where the reader began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mark {
+    pub(crate) position: Position,
+    pub(crate) blank_lines: u64,
+}
+
+/// Places behind the reader at which a load may have to go on later all the same.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    /// Behind the last group that was given.
+    pub(crate) boundary: Mark,
+    /// Behind the last row of the group at hand.
+    pub(crate) end: Mark,
+}
+
+/// Everything that a position says of the input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) input: Position,
+    /// The input up to there.
+    pub(crate) prefix: PrefixDigest,
+    /// Blank lines before it, counted from where the reader began.
+    pub(crate) blank_lines: u64,
+    pub(crate) end: InputEnd,
+}
+
+/// Where and how a reader begins.
+#[derive(Debug, Default)]
+pub(crate) struct Start {
+    /// The place.
+    pub(crate) position: Position,
+    /// What was decided there because the input ended.
+    pub(crate) end: InputEnd,
+    /// The digest up to there, where it is wanted of later places too.
+    pub(crate) hasher: Option<PrefixHasher>,
+    /// Whether an unterminated last row is left unread.
+    pub(crate) hold_last: bool,
 }
 
 #[cfg(test)]

@@ -9,9 +9,12 @@ use super::buffer::Buffer;
 use super::format::show_byte;
 use super::row::show_text;
 use super::split::{Fault, FaultKind, Found, Splitter, count_line_ends, line_end, unescape_into};
-use super::{BadRow, BadRowKind, CsvFormat, Header, Position, Row};
+use super::trail::Trail;
+use super::{BadRow, BadRowKind, CsvFormat, Header, Mark, Marks, Place, Position, Row, Start};
+use crate::digest::PrefixDigest;
 use crate::error::ErrorPosition;
 use crate::limits::KEPT_OF_OVERSIZED;
+use crate::position::{InputEnd, LineEnd, OpenQuote};
 use crate::{Error, ErrorKind, Result};
 
 /// What [`RowReader::next`] gives.
@@ -62,6 +65,12 @@ pub struct RowReader<R> {
     is_mid_row: bool,
     /// Of a bad row: how many of its fields, from the first on, were read before the fault.
     sound_fields: usize,
+    /// The digest of the input, where it is wanted.
+    trail: Option<Trail>,
+    /// The input ended in a row, which was held.
+    is_held: bool,
+    /// The first row whose quote only the end of the input ended.
+    open_quote: Option<OpenQuote>,
 }
 
 /// What [`RowReader::advance`] came to, with nothing borrowed: the row itself is [`RowReader::current`].
@@ -95,14 +104,27 @@ impl<R: Read> RowReader<R> {
     /// for a header that is not UTF-8, names a column twice or has a fault in its quotes, and for an input in UTF-16,
     /// [`ErrorKind::Input`] when reading fails.
     pub fn open(input: R, format: CsvFormat) -> Result<Self> {
+        Self::begin(input, &format, Start::default())
+    }
+
+    fn begin(input: R, format: &CsvFormat, start: Start) -> Result<Self> {
         format.check()?;
-        let mut reader = Self::bare(input, &format, Position::START);
+        let hold_last = start.hold_last;
+        let mut reader = Self::bare(input, format, start);
         reader.skip_byte_order_mark()?;
         let header = reader.read_header()?;
         reader.splitter.keep_fields(header.len() + 1);
         reader.header = header;
         reader.rows = 0;
         reader.blank_lines = 0;
+        if hold_last {
+            reader.buffer.hold_last();
+        }
+        if hold_last && reader.line_end == 0 {
+            // It may not be the whole header yet.
+            (reader.start, reader.line) = (Position::START, Position::START.line);
+            reader.hold();
+        }
         Ok(reader)
     }
 
@@ -117,8 +139,25 @@ impl<R: Read> RowReader<R> {
         header: &Header,
         position: Position,
     ) -> Result<Self> {
-        if position.byte == 0 {
-            let reader = Self::open(input, format)?;
+        let start = Start {
+            position,
+            ..Start::default()
+        };
+        Self::go_on(input, &format, header, start)
+    }
+
+    /// As [`resume`](Self::resume), with all that a load knows of the place.
+    pub(crate) fn go_on(
+        input: R,
+        format: &CsvFormat,
+        header: &Header,
+        start: Start,
+    ) -> Result<Self> {
+        if start.position.byte == 0 {
+            let mut reader = Self::begin(input, format, start)?;
+            if reader.is_held {
+                reader.header = header.clone();
+            }
             if reader.header != *header {
                 let message = format!(
                     "the header has changed: it was {}, it is {}",
@@ -130,29 +169,76 @@ impl<R: Read> RowReader<R> {
             return Ok(reader);
         }
         format.check()?;
-        let mut reader = Self::bare(input, &format, position);
+        let (line_end, hold_last) = (start.end.line_end, start.hold_last);
+        let mut reader = Self::bare(input, format, start);
+        if hold_last {
+            reader.buffer.hold_last();
+        }
         reader.splitter.keep_fields(header.len() + 1);
         reader.header = header.clone();
+        reader.begin_behind(line_end)?;
         Ok(reader)
     }
 
-    fn bare(input: R, format: &CsvFormat, position: Position) -> Self {
+    fn bare(input: R, format: &CsvFormat, start: Start) -> Self {
+        let Start { position, end, .. } = start;
+        let before = (end.line_end == LineEnd::CarriageReturn).then_some(b'\r');
         Self {
             input,
             max_row_size: format.max_row_size,
             quote: format.quote,
             header: Header::none(),
-            buffer: Buffer::new(position.byte),
+            buffer: Buffer::new(position.byte, before),
             splitter: Splitter::new(format.delimiter, format.quote),
             start: position,
             raw_len: 0,
-            line_end: 0,
+            line_end: usize::from(end.line_end != LineEnd::Missing),
             line: position.line,
             rows: position.row,
             blank_lines: 0,
             is_mid_row: false,
             sound_fields: 0,
+            trail: start.hasher.map(Trail::new),
+            is_held: false,
+            open_quote: end.open_quote,
         }
+    }
+
+    /// The input had ended here, right behind a row or in it: what it has grown by must not make that another row.
+    fn begin_behind(&mut self, line_end_then: LineEnd) -> Result<()> {
+        if line_end_then == LineEnd::Whole {
+            return Ok(());
+        }
+        while self.buffer.len() < 2 && !self.buffer.has_ended() {
+            self.fill_at_last(None)?;
+        }
+        let bytes = self.buffer.bytes();
+        let Some(first) = bytes.first() else {
+            return Ok(());
+        };
+        if line_end_then == LineEnd::CarriageReturn {
+            if *first == b'\n' {
+                self.buffer.consume(1);
+            }
+            return Ok(());
+        }
+        let Some(line_end) = Some(*first)
+            .filter(|first| matches!(first, b'\n' | b'\r'))
+            .and_then(|_| line_end(bytes, 0, bytes.len(), true))
+        else {
+            let message = "it had no line end when it was loaded, and what the input has grown by continues it";
+            let position = ErrorPosition {
+                byte: self.start.byte,
+                line: self.line,
+                row: self.rows,
+                column: None,
+            };
+            return Err(Error::new(ErrorKind::InputChanged, message).at(position));
+        };
+        self.buffer.consume(line_end);
+        self.line_end = line_end;
+        self.line += 1;
+        Ok(())
     }
 
     /// The header of the input.
@@ -172,6 +258,75 @@ impl<R: Read> RowReader<R> {
         }
     }
 
+    /// The place the reader has come to.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            position: self.position(),
+            blank_lines: self.blank_lines,
+        }
+    }
+
+    /// The start of the row that was given last.
+    pub(crate) fn mark_before(&self) -> Mark {
+        Mark {
+            position: self.start,
+            blank_lines: self.blank_lines,
+        }
+    }
+
+    /// What a position says of the input at `mark`, which the reader has come to, or which was among the marks it was to keep.
+    pub(crate) fn place(&mut self, mark: Mark) -> Result<Place> {
+        let Mark {
+            position,
+            blank_lines,
+        } = mark;
+        let trail = self.trail.as_mut();
+        let prefix = trail.and_then(|trail| trail.at(&self.buffer, position.byte));
+        let Some(prefix) = prefix else {
+            let message = format!(
+                "there is no digest of the input up to byte {}",
+                position.byte
+            );
+            return Err(Error::internal(message));
+        };
+        let is_here = position.byte == self.buffer.byte();
+        let end = InputEnd {
+            line_end: if is_here && !self.is_held {
+                self.line_end_behind()
+            } else {
+                LineEnd::Whole
+            },
+            open_quote: self
+                .open_quote
+                .filter(|quote| quote.row.byte < position.byte),
+            is_held: self.is_held,
+            ..InputEnd::default()
+        };
+        Ok(Place {
+            input: position,
+            prefix,
+            blank_lines,
+            end,
+        })
+    }
+
+    /// The digest of all that was given.
+    pub(crate) fn digest(&mut self) -> Option<PrefixDigest> {
+        let byte = self.buffer.byte();
+        self.trail.as_mut()?.at(&self.buffer, byte)
+    }
+
+    /// What stands behind the row that was given last.
+    fn line_end_behind(&self) -> LineEnd {
+        if self.line_end == 0 {
+            LineEnd::Missing
+        } else if self.buffer.len() == 0 && self.buffer.byte_before() == Some(b'\r') {
+            LineEnd::CarriageReturn
+        } else {
+            LineEnd::Whole
+        }
+    }
+
     /// Blank lines skipped so far, since the position the reader started at.
     #[must_use]
     pub fn blank_lines(&self) -> u64 {
@@ -188,7 +343,7 @@ impl<R: Read> RowReader<R> {
     )]
     #[inline]
     pub fn next(&mut self) -> Result<ReadRow<'_>> {
-        Ok(match self.advance()? {
+        Ok(match self.advance(None)? {
             Advance::Row => ReadRow::Row(self.current()),
             Advance::Bad(bad) => ReadRow::Bad(*bad),
             Advance::Idle => ReadRow::Idle,
@@ -234,15 +389,15 @@ impl<R: Read> RowReader<R> {
         Some(field)
     }
 
-    /// Reads on to the next row: what [`next`](Self::next) does, for callers that hold the reader as one of their parts.
+    /// Reads on to the next row: what [`next`](Self::next) does, for callers that hold the reader as one of their parts. The digests up to `marks` are kept.
     #[inline]
-    pub(crate) fn advance(&mut self) -> Result<Advance> {
+    pub(crate) fn advance(&mut self, marks: Option<&Marks>) -> Result<Advance> {
         loop {
             if !self.is_mid_row {
                 self.splitter.begin();
                 self.start = self.position();
             }
-            let found = match self.split()? {
+            let found = match self.split(marks)? {
                 Split::Found(found) => found,
                 Split::Idle => {
                     self.is_mid_row = true;
@@ -252,7 +407,7 @@ impl<R: Read> RowReader<R> {
             };
             self.is_mid_row = false;
             let (Found::Row { len, line_end }, None) = (found, self.splitter.fault()) else {
-                return self.faulty(found).map(Advance::bad);
+                return self.faulty(found, marks);
             };
             if len == 0 && self.header.len() != 1 {
                 self.buffer.consume(line_end);
@@ -283,12 +438,12 @@ impl<R: Read> RowReader<R> {
     /// Finds the end of the row that starts at the window's start. A row over the size limit comes out as
     /// [`Found::Broken`] or as a row that is longer than the limit.
     #[inline]
-    fn split(&mut self) -> Result<Split> {
+    fn split(&mut self, marks: Option<&Marks>) -> Result<Split> {
         // A line end behind the largest row still fits. Cut here, what is found does not depend on how much happens to be buffered.
         let widest = self.max_row_size + 2;
         loop {
             let limit = self.buffer.len().min(widest);
-            let is_last = self.buffer.at_end_of_input() && limit < widest;
+            let is_last = self.buffer.is_final() && limit < widest;
             if is_last && limit == 0 {
                 return Ok(Split::End);
             }
@@ -298,14 +453,52 @@ impl<R: Read> RowReader<R> {
             if limit == widest {
                 return Ok(Split::Found(self.splitter.cut(limit)));
             }
-            if !self.fill()? {
+            if self.buffer.has_ended() {
+                if self.is_held_at(limit) {
+                    return Ok(Split::End);
+                }
+            } else if !self.fill(marks)? {
                 return Ok(Split::Idle);
             }
         }
     }
 
+    /// The input ends, perhaps in a row, and such a row is to be held.
+    #[cold]
+    fn is_held_at(&mut self, limit: usize) -> bool {
+        if self.splitter.waits_for_line_feed(self.buffer.bytes()) {
+            // A carriage return may be half a line end; either way the row has ended.
+            self.buffer.make_final();
+            return false;
+        }
+        if limit > 0 {
+            self.hold();
+        }
+        true
+    }
+
+    /// Ends the input before the row at hand.
+    fn hold(&mut self) {
+        self.is_held = true;
+        if let Some(trail) = &mut self.trail {
+            // Kept already if the window has left it behind.
+            let _: Option<PrefixDigest> = trail.at(&self.buffer, self.start.byte);
+        }
+        self.buffer.end_at(self.start.byte);
+        self.rows = self.start.row;
+    }
+
     /// Reads more of the input, or finds its end. `false`: it has nothing at present.
-    fn fill(&mut self) -> Result<bool> {
+    #[cold]
+    fn fill(&mut self, marks: Option<&Marks>) -> Result<bool> {
+        if let Some(trail) = &mut self.trail {
+            // A load may have to stop before the row at hand, too.
+            let row = self.start.byte;
+            let (boundary, end) = marks.map_or((row, row), |marks| {
+                (marks.boundary.position.byte, marks.end.position.byte)
+            });
+            trail.follow(&self.buffer, &mut [boundary, end, row]);
+        }
         match self.buffer.fill(&mut self.input) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == IoErrorKind::WouldBlock => Ok(false),
@@ -318,8 +511,8 @@ impl<R: Read> RowReader<R> {
     }
 
     /// As [`fill`](Self::fill), but asks again until the input has something: where there is nothing else to do meanwhile.
-    fn fill_at_last(&mut self) -> Result<()> {
-        while !self.fill()? {}
+    fn fill_at_last(&mut self, marks: Option<&Marks>) -> Result<()> {
+        while !self.fill(marks)? {}
         Ok(())
     }
 
@@ -404,18 +597,30 @@ impl<R: Read> RowReader<R> {
 
     /// A row with a fault in its quotes, or one that was cut by the size limit.
     #[cold]
-    fn faulty(&mut self, found: Found) -> Result<BadRow> {
+    fn faulty(&mut self, found: Found, marks: Option<&Marks>) -> Result<Advance> {
         let fault = self
             .splitter
             .fault()
             .expect("a row without a fault is no bad row, and a broken one has a fault");
         let (kind, column, reason) = self.explain(fault);
-        match found {
+        let open = match found {
             Found::Row { len, line_end } => {
-                Ok(self.whole_bad_row(len, line_end, kind, column, reason))
+                let bad = self.whole_bad_row(len, line_end, kind, column, reason);
+                return Ok(Advance::bad(bad));
             }
-            Found::Broken { open } => self.broken_row(open, kind, column, reason),
+            Found::Broken { open } => open,
+        };
+        let size = self.buffer.len();
+        if self.buffer.is_final() && size < self.max_row_size + 2 && self.splitter.has_come_to(size)
+        {
+            let length = self.buffer.byte() + size as u64;
+            let row = self.start;
+            self.open_quote.get_or_insert(OpenQuote { row, length });
         }
+        Ok(match self.broken_row(open, marks)? {
+            None => Advance::End,
+            Some((raw, raw_len)) => Advance::bad(self.bad_row(kind, column, reason, raw, raw_len)),
+        })
     }
 
     /// What a fault is, for people.
@@ -423,7 +628,9 @@ impl<R: Read> RowReader<R> {
         self.sound_fields = fault.field;
         let names = self.header.names();
         let column = names.get(fault.field).or(names.last()).cloned();
-        let bytes = self.buffer.bytes();
+        // What is shown must not depend on how much happens to be buffered either.
+        let size = self.buffer.len().min(self.max_row_size + 2);
+        let bytes = &self.buffer.bytes()[..size];
         let quote = show_byte(self.quote);
         let line = self.start.line + count_line_ends(&bytes[..fault.at]);
         let around = &bytes[fault.at.saturating_sub(20)..bytes.len().min(fault.at + 20)];
@@ -462,22 +669,17 @@ impl<R: Read> RowReader<R> {
         )
     }
 
-    /// A bad row that ends where the line ends on which byte `from` stands, wherever that is; held in memory is no more than the size limit.
+    /// Takes a bad row that ends where the line ends on which byte `from` stands, wherever that is; held in memory is no more than the size limit.
+    /// Gives its raw bytes and their number; `None` if the input ends in it and it is held.
     #[cold]
-    fn broken_row(
-        &mut self,
-        from: usize,
-        kind: BadRowKind,
-        column: Option<String>,
-        reason: String,
-    ) -> Result<BadRow> {
+    fn broken_row(&mut self, from: usize, marks: Option<&Marks>) -> Result<Option<(Vec<u8>, u64)>> {
         let lines_before = count_line_ends(&self.buffer.bytes()[..from]);
         let mut raw = Vec::new();
         let mut given_up: u64 = 0;
         let mut search = from;
         let (len, line_end) = loop {
             let bytes = self.buffer.bytes();
-            let is_last = self.buffer.at_end_of_input();
+            let is_last = self.buffer.has_ended();
             match memchr2(b'\n', b'\r', &bytes[search..]) {
                 Some(found) => {
                     let at = search + found;
@@ -485,6 +687,10 @@ impl<R: Read> RowReader<R> {
                         break (at, line_end);
                     }
                     search = at;
+                }
+                None if is_last && !self.buffer.is_final() => {
+                    self.hold();
+                    return Ok(None);
                 }
                 None if is_last => break (bytes.len(), 0),
                 None => search = bytes.len(),
@@ -495,7 +701,7 @@ impl<R: Read> RowReader<R> {
                 self.buffer.consume(search);
                 search = 0;
             }
-            self.fill_at_last()?;
+            self.fill_at_last(marks)?;
         };
         let raw_len = given_up + len as u64;
         let rest = &self.buffer.bytes()[..len];
@@ -505,14 +711,15 @@ impl<R: Read> RowReader<R> {
             raw.extend_from_slice(rest);
         }
         self.buffer.consume(len + line_end);
+        self.line_end = line_end;
         self.line += lines_before + u64::from(line_end > 0);
         self.rows += 1;
-        Ok(self.bad_row(kind, column, reason, raw, raw_len))
+        Ok(Some((raw, raw_len)))
     }
 
     fn skip_byte_order_mark(&mut self) -> Result<()> {
-        while self.buffer.len() < 3 && !self.buffer.at_end_of_input() {
-            self.fill_at_last()?;
+        while self.buffer.len() < 3 && !self.buffer.has_ended() {
+            self.fill_at_last(None)?;
         }
         let bytes = self.buffer.bytes();
         if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -527,9 +734,9 @@ impl<R: Read> RowReader<R> {
     }
 
     fn read_header(&mut self) -> Result<Header> {
-        let mut advance = self.advance()?;
+        let mut advance = self.advance(None)?;
         while matches!(advance, Advance::Idle) {
-            advance = self.advance()?;
+            advance = self.advance(None)?;
         }
         match advance {
             Advance::Row | Advance::Idle => {}

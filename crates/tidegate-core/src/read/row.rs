@@ -136,17 +136,6 @@ pub struct BadRow {
     pub raw_len: u64,
 }
 
-impl BadRow {
-    /// Where it starts.
-    pub(crate) fn start(&self) -> Position {
-        Position {
-            byte: self.byte,
-            line: self.line,
-            row: self.row - 1,
-        }
-    }
-}
-
 impl fmt::Display for BadRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "row {} (line {})", self.row, self.line)?;

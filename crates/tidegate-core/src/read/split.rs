@@ -176,6 +176,21 @@ impl Splitter {
         self.fault
     }
 
+    /// Whether all bytes up to `limit` were looked at.
+    pub(super) fn has_come_to(&self, limit: usize) -> bool {
+        self.at == limit
+    }
+
+    /// Whether the row in `bytes` goes to their end, which is a carriage return behind its last field: only a line feed could still belong to it.
+    pub(super) fn waits_for_line_feed(&self, bytes: &[u8]) -> bool {
+        let behind = match self.state {
+            State::Plain => 1,
+            // Stands at the closing quote.
+            State::Quoted { .. } => 2,
+        };
+        bytes.last() == Some(&b'\r') && self.at + behind == bytes.len()
+    }
+
     /// Ends a row that goes on at `limit`, where the size limit cuts it: at the end of the line on which its open quote stands, or, when
     /// none is open, of the line at hand. A quote right at the limit, which may be the closing one, is given the benefit of the doubt.
     pub(super) fn cut(&mut self, limit: usize) -> Found {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::model::{Outcome, model};
 use super::*;
 use crate::ErrorKind;
+use crate::position::LineEnd;
 
 /// Gives at most `size` bytes at a time, and before each of these pieces has nothing.
 struct Dribble<'a> {
@@ -331,6 +332,40 @@ fn reading_errors_say_where() {
     let error = reader.next().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
     assert_eq!(error.to_string(), "cannot read the input at byte 8");
+}
+
+/// In a file of one column a blank line is a row; the second half of a line end is none.
+#[test]
+fn a_line_end_that_comes_late_is_no_row() {
+    let header = Header::new(["a"]).unwrap();
+    for (line_end, rest, rows) in [
+        (LineEnd::Whole, "\n7\n", &["", "7"][..]),
+        (LineEnd::CarriageReturn, "\n7\n", &["7"]),
+        (LineEnd::CarriageReturn, "\r7\n", &["", "7"]),
+        (LineEnd::Missing, "\r\n7\n", &["7"]),
+        (LineEnd::Missing, "\r7\n", &["7"]),
+        (LineEnd::Missing, "\n\n7", &["", "7"]),
+        (LineEnd::Missing, "", &[]),
+    ] {
+        let start = || Start {
+            position: Position {
+                byte: 3,
+                line: 2,
+                row: 1,
+            },
+            end: InputEnd {
+                line_end,
+                ..InputEnd::default()
+            },
+            ..Start::default()
+        };
+        for size in 1..4 {
+            let bytes = Dribble::new(rest.as_bytes(), size);
+            let format = CsvFormat::default();
+            let whole = read_all(RowReader::go_on(bytes, &format, &header, start()).unwrap());
+            assert_eq!(short(&whole), rows, "{line_end:?}, {rest:?}");
+        }
+    }
 }
 
 #[test]

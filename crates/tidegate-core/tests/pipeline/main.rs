@@ -2,6 +2,7 @@
 //! when it is stopped and goes on; and that a verification finds what was tampered with.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod growth;
 mod hold;
 mod interruption;
 mod load;

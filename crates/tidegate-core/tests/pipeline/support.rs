@@ -34,20 +34,26 @@ pub(crate) struct Text(pub(crate) Vec<u8>);
 impl Source for Text {
     type Reader = Pieces;
 
-    fn open(&self, byte: u64) -> std::io::Result<Pieces> {
-        let mut cursor = Cursor::new(self.0.clone());
-        cursor.set_position(byte);
-        Ok(Pieces {
-            input: cursor,
-            is_ready: false,
-        })
+    fn open(&self) -> std::io::Result<Pieces> {
+        Ok(Pieces::new(self.0.clone(), 61))
     }
 }
 
 /// Gives a few bytes at a time, and before them has nothing.
 pub(crate) struct Pieces {
     input: Cursor<Vec<u8>>,
+    size: usize,
     is_ready: bool,
+}
+
+impl Pieces {
+    pub(crate) fn new(bytes: Vec<u8>, size: usize) -> Self {
+        Self {
+            input: Cursor::new(bytes),
+            size,
+            is_ready: false,
+        }
+    }
 }
 
 impl Read for Pieces {
@@ -56,7 +62,7 @@ impl Read for Pieces {
         if self.is_ready {
             return Err(std::io::ErrorKind::WouldBlock.into());
         }
-        let size = buffer.len().min(61);
+        let size = buffer.len().min(self.size);
         self.input.read(&mut buffer[..size])
     }
 }
@@ -82,6 +88,7 @@ pub(crate) struct Setup {
     pub(crate) rejects: RejectsOptions,
     pub(crate) schema_id: Option<u32>,
     pub(crate) commits: CommitCadence,
+    pub(crate) hold_last: bool,
 }
 
 impl Setup {
@@ -122,6 +129,7 @@ impl Setup {
             rejects: RejectsOptions::default(),
             schema_id: None,
             commits: CommitCadence::default(),
+            hold_last: false,
         }
     }
 
@@ -138,6 +146,7 @@ impl Setup {
             partitioner: Partitioner::default(),
             rejects: &self.rejects,
             commits: self.commits,
+            hold_last: self.hold_last,
             interrupt,
         }
     }
@@ -147,10 +156,10 @@ impl Setup {
         self.publish_from(&LoadPosition::start(), input, sink, None, &mut |_| {})
     }
 
-    pub(crate) fn publish_from(
+    pub(crate) fn publish_from<S: Source>(
         &self,
         position: &LoadPosition,
-        input: &Text,
+        input: &S,
         sink: &mut MemorySink,
         hold: Option<HoldOn<'_>>,
         events: &mut dyn FnMut(Event<'_>),
@@ -195,6 +204,10 @@ pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
         blank_lines: outcome.blank_lines,
         partitions: outcome.partitions.clone(),
         producer_ids: outcome.producer_ids.clone(),
+        held: outcome
+            .position
+            .as_ref()
+            .is_some_and(|position| position.end.is_held),
         rejects: None,
         resumed_at_row: None,
         started_at: outcome.started_at,
@@ -324,6 +337,22 @@ pub(crate) struct Commits {
     pub(crate) is_complete: bool,
 }
 
+impl Commits {
+    /// Of a load that has not begun.
+    pub(crate) fn new(partitions: usize) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            topic: Topic::new(partitions),
+            position: None,
+            is_complete: false,
+        }))
+    }
+
+    /// Where the load stands.
+    pub(crate) fn position(commits: &Rc<RefCell<Self>>) -> LoadPosition {
+        commits.borrow().position.clone().unwrap_or_default()
+    }
+}
+
 type OwnedRecord = (Option<Vec<u8>>, Vec<u8>);
 
 impl MemorySink {
@@ -357,6 +386,15 @@ impl MemorySink {
             dies: None,
             commits: None,
         }
+    }
+
+    /// A sink whose records are there for good once `commits` has them.
+    pub(crate) fn transactional(commits: &Rc<RefCell<Commits>>) -> Self {
+        // A new run aborts what the last one left open.
+        let topic = commits.borrow().topic.clone();
+        let mut sink = Self::on(Rc::new(RefCell::new(topic)));
+        sink.commits = Some(Rc::clone(commits));
+        sink
     }
 
     fn send(&mut self, partition: usize) {

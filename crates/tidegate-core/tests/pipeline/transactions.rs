@@ -1,6 +1,5 @@
 //! Loads into a transactional sink: whatever is rolled back or killed, and however often, all of it is committed once, with its position.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,28 +10,7 @@ use tidegate_core::position::LoadPosition;
 use tidegate_core::publish::{CommitCadence, HoldOn};
 use tidegate_core::receipt::Status;
 
-use crate::support::{Commits, Fault, Group, MemorySink, Setup, Topic, receipt, rows};
-
-/// A sink whose records are there for good once `commits` has them.
-fn transactional(commits: &Rc<RefCell<Commits>>) -> MemorySink {
-    // A new run aborts what the last one left open.
-    let topic = commits.borrow().topic.clone();
-    let mut sink = MemorySink::on(Rc::new(RefCell::new(topic)));
-    sink.commits = Some(Rc::clone(commits));
-    sink
-}
-
-fn nothing(partitions: usize) -> Rc<RefCell<Commits>> {
-    Rc::new(RefCell::new(Commits {
-        topic: Topic::new(partitions),
-        position: None,
-        is_complete: false,
-    }))
-}
-
-fn position(commits: &Rc<RefCell<Commits>>) -> LoadPosition {
-    commits.borrow().position.clone().unwrap_or_default()
-}
+use crate::support::{Commits, Fault, Group, MemorySink, Setup, receipt, rows};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
@@ -61,14 +39,14 @@ proptest! {
         once.batch_records = batch_records;
         let expected = plain.publish(&input, &mut once).unwrap();
 
-        let commits = nothing(partitions);
+        let commits = Commits::new(partitions);
         // The last run meets no fault.
         let mut last = None;
         for faults in runs.into_iter().chain([Vec::new()]) {
-            let mut sink = transactional(&commits);
+            let mut sink = MemorySink::transactional(&commits);
             (sink.batch_records, sink.faults) = (batch_records, faults);
-            let outcome = resumed.publish_from(&position(&commits), &input, &mut sink, None, &mut |_| {}).unwrap();
-            let committed = position(&commits);
+            let outcome = resumed.publish_from(&Commits::position(&commits), &input, &mut sink, None, &mut |_| {}).unwrap();
+            let committed = Commits::position(&commits);
             if outcome.status == Status::Complete {
                 assert!(commits.borrow().is_complete);
             }
@@ -93,11 +71,11 @@ proptest! {
 /// The faults of the property above do fire: rolled back, the load goes on from its last commit; dead, the next run does.
 #[test]
 fn a_rollback_costs_what_was_not_committed_and_nothing_else() {
-    let commits = nothing(1);
+    let commits = Commits::new(1);
     let mut setup = Setup::rows();
     setup.commits.bytes = 60;
     let input = rows(60, |_| false);
-    let mut sink = transactional(&commits);
+    let mut sink = MemorySink::transactional(&commits);
     sink.faults = vec![(7, Fault::RollsBack), (12, Fault::Dies)];
     let mut replays = Vec::new();
     let mut commit_count = 0;
@@ -117,9 +95,9 @@ fn a_rollback_costs_what_was_not_committed_and_nothing_else() {
     assert_eq!((sink.fired, outcome.status), (2, Status::Failed));
     assert!(replays.len() == 1 && replays[0] > 0, "{replays:?}");
     assert!(commit_count > 3, "{commit_count}");
-    let at = position(&commits);
+    let at = Commits::position(&commits);
     assert!(at.input.row > replays[0] && at.input.row < 60);
-    let mut sink = transactional(&commits);
+    let mut sink = MemorySink::transactional(&commits);
     let outcome = setup
         .publish_from(&at, &input, &mut sink, None, &mut |_| {})
         .unwrap();
@@ -133,19 +111,19 @@ fn a_rollback_costs_what_was_not_committed_and_nothing_else() {
 /// A row that stops the load keeps nothing before it from being committed, and the load goes on at that row.
 #[test]
 fn what_stands_before_a_bad_row_is_committed() {
-    let commits = nothing(1);
-    let mut sink = transactional(&commits);
+    let commits = Commits::new(1);
+    let mut sink = MemorySink::transactional(&commits);
     let broken = rows(9, |row| row == 7);
     let outcome = Setup::rows().publish(&broken, &mut sink).unwrap();
     assert_eq!((outcome.status, outcome.rows.read), (Status::Failed, 6));
     assert_eq!(commits.borrow().topic.records(), 6);
-    let position = position(&commits);
+    let position = Commits::position(&commits);
     assert_eq!(
         (position.input.row, commits.borrow().is_complete),
         (6, false)
     );
     // Rows 1 to 6 are as they were; skipped now, row 7 is no obstacle.
-    let mut sink = transactional(&commits);
+    let mut sink = MemorySink::transactional(&commits);
     let outcome = Setup::rows()
         .skipping()
         .publish_from(&position, &broken, &mut sink, None, &mut |_| {})
@@ -160,8 +138,8 @@ fn what_stands_before_a_bad_row_is_committed() {
 /// The group reads what is committed only: a load that waited for it with an open transaction would wait for ever.
 #[test]
 fn nothing_is_uncommitted_while_the_load_is_held() {
-    let commits = nothing(2);
-    let mut sink = transactional(&commits);
+    let commits = Commits::new(2);
+    let mut sink = MemorySink::transactional(&commits);
     let mut group = Group::new(&sink.topic, [Some(0), Some(3)].repeat(100));
     let hold = HoldOn {
         options: HoldOptions {

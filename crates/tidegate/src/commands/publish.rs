@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use tidegate::bridge::{GroupCommits, SystemClock, TopicSink};
+use tidegate::core::ErrorKind;
 use tidegate::core::balance::HoldOptions;
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::event::Event;
@@ -269,6 +270,7 @@ impl Run<'_, '_> {
             partitioner: Partitioner::default(),
             rejects: self.rejects,
             commits: self.commits,
+            hold_last: load.hold_last(),
             interrupt: context.interrupt.flag(),
         };
         let outcome = publish(
@@ -321,22 +323,35 @@ fn finish(
     mut warnings: Vec<String>,
 ) -> Result<Finished, Failure> {
     let outcome = &mut done.ended.outcome;
-    if outcome.rows.read == 0 && outcome.status == Status::Complete {
+    let end = outcome.position.as_ref().map(|position| position.end);
+    let is_held = end.is_some_and(|end| end.is_held);
+    if is_held && outcome.status == Status::Complete {
+        let note = "the end of the file is left for a later run, when it may have grown";
+        context.terminal.note(note);
+    }
+    if outcome.rows.read == 0 && outcome.status == Status::Complete && !is_held {
         let warning = format!("{} has a header and no rows", load.input.name());
         context.terminal.warn(&warning);
         warnings.push(warning);
     }
+    // The same command would not go on with another input.
+    let mut changed = None;
     let ended = match outcome.error.take() {
         // A stream that a signal stopped says so by an error, for it cannot end.
         Some(_) if context.interrupt.is_set() && !load.input.is_file() => {
             outcome.status = Status::Interrupted;
             Some(context.interrupt.failure())
         }
+        Some(error) if error.kind() == ErrorKind::InputChanged => {
+            changed = Some(job::failed(error, &load.input));
+            None
+        }
         Some(error) => Some(of_load(error, load)),
         None if outcome.status == Status::Interrupted => Some(context.interrupt.failure()),
         None => None,
     };
     let ended = ended.map(|failure| how_to_go_on(failure, load, &done.ended.outcome));
+    let ended = ended.or(changed);
     let nothing_sent = (args.proof.dry_run || load.is_empty()) && !done.was_published;
     let receipt = done.ended.receipt();
     let mut after = Aftermath::default();

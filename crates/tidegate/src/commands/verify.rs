@@ -203,6 +203,7 @@ pub(crate) fn compare(
         partitioner: Partitioner::default(),
         rejects: &rejects,
         commits: CommitCadence::default(),
+        hold_last: proof.receipt.is_some_and(|receipt| receipt.held),
         interrupt: context.interrupt.flag(),
     };
     let compared = Compared {
