@@ -77,7 +77,7 @@ pub struct PublishOptions<'a> {
 pub struct CommitCadence {
     /// Time between two commits.
     pub interval: Duration,
-    /// Where commits take more than one part in [`COMMIT_SHARE`](crate::limits::COMMIT_SHARE) of the time (to thousands of partitions, say), the
+    /// Where commits take more than one part in [`COMMIT_SHARE`] of the time (to thousands of partitions, say), the
     /// interval grows, up to this. The same as `interval`: it never does.
     pub longest_interval: Duration,
     /// Bytes of the input between two commits.
