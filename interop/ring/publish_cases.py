@@ -148,7 +148,7 @@ def twice(ring):
     table = data.usage(ring.seed, 400)
     expected = [(row[0].encode(), table.values(row, False)) for row in table.rows]
     topic = publish(ring, table, 4, "avro", table.schema(), [], expected, keep=True)
-    publish(ring, table, 4, "avro", table.schema(), [], expected, topic=topic, before=expected)
+    publish(ring, table, 4, "avro", table.schema(), ["--restart"], expected, topic=topic, before=expected)
 
 
 def murmur2_as_librdkafka(ring):
