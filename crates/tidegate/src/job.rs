@@ -27,16 +27,10 @@ pub(crate) struct LoadJob {
     pub(crate) id: String,
     /// What is promised.
     pub(crate) delivery: Delivery,
-    /// Its inputs.
-    pub(crate) sources: Vec<String>,
-    /// The topic for positions.
-    pub(crate) positions_topic: String,
-    /// Whether that topic is still to be created.
+    /// Whether the topic for positions is still to be created.
     pub(crate) positions_missing: bool,
     /// Where it stands; `None` for one that is new, or is to begin again.
     pub(crate) found: Option<JobPosition>,
-    restart: bool,
-    rejects_file: Option<String>,
     others: Vec<JobPosition>,
 }
 
@@ -55,9 +49,7 @@ impl LoadJob {
             DeliveryChoice::ExactlyOnce => Delivery::ExactlyOnce,
             DeliveryChoice::AtLeastOnce => Delivery::AtLeastOnce,
         });
-        let positions_topic = args.delivery.job.positions.positions_topic.clone();
-        let sources = vec![input.identity()];
-        let looked = look(client, &args.delivery.job, &args.topic, &sources);
+        let looked = look(client, &args.delivery.job, &args.topic, input);
         let (id, looked) = match looked {
             // At least once, positions are a help and no condition.
             Err(failure) if is_let_go(typed, &failure) => return Ok(None),
@@ -78,31 +70,28 @@ impl LoadJob {
         let job = Self {
             id,
             delivery: known.or(typed).unwrap_or(Delivery::ExactlyOnce),
-            sources,
-            positions_topic,
             positions_missing,
-            restart: args.delivery.restart,
-            rejects_file: args.rejects.rejects.as_deref().map(absolute),
             found,
             others,
         };
-        job.check(&args.topic)?;
+        job.check(args)?;
         Ok(Some(job))
     }
 
     /// Holds what was typed against what the job began with, as far as it does not concern records.
-    fn check(&self, topic: &str) -> Result<(), Failure> {
+    fn check(&self, args: &PublishArgs) -> Result<(), Failure> {
         let Some(found) = &self.found else {
             return Ok(());
         };
-        if found.identity.topic != topic {
-            return Err(other("topic", topic, &found.identity.topic));
+        if found.identity.topic != args.topic {
+            return Err(other("topic", &args.topic, &found.identity.topic));
         }
+        let typed = args.rejects.rejects.as_deref().map(absolute);
         let known = found
             .rejects_file
             .as_ref()
             .filter(|_| found.load.rejects.rows > 0);
-        if known.is_some_and(|known| Some(known) != self.rejects_file.as_ref()) {
+        if known.is_some_and(|known| Some(known) != typed.as_ref()) {
             let known = known.map_or("", String::as_str);
             let rows = found.load.rejects.rows;
             let message = format!("the load has written {rows} rejected rows to {known} so far");
@@ -126,21 +115,28 @@ impl LoadJob {
     }
 
     /// What people should know of other jobs before this one begins: the same content on the same topic is there twice then.
-    pub(crate) fn warning(&self, input: &Input, identity: &JobIdentity) -> Option<String> {
+    pub(crate) fn warning(
+        &self,
+        input: &Input,
+        topic: &str,
+        topic_id: Option<&str>,
+    ) -> Option<String> {
+        if self.found.is_some() {
+            return None;
+        }
         let is_candidate = |other: &&JobPosition| {
             let (theirs, bytes) = (&other.identity, other.load.prefix.bytes);
             other.is_complete
                 && theirs.job != self.id
-                && (&theirs.topic, &theirs.topic_id) == (&identity.topic, &identity.topic_id)
+                && (theirs.topic.as_str(), theirs.topic_id.as_deref()) == (topic, topic_id)
                 && input.length().is_none_or(|length| length == bytes)
         };
         let mut others = self.others.iter().filter(is_candidate);
-        let same = others
-            .find(|other| matches!(has_grown(input, &other.load.prefix), Ok(false)))
-            .filter(|_| self.found.is_none())?;
+        let same =
+            others.find(|other| matches!(has_grown(input, &other.load.prefix), Ok(false)))?;
         Some(format!(
-            "the job {} has published the same content to {} already: its rows will be there twice",
-            same.identity.job, identity.topic
+            "the job {} has published the same content to {topic} already: its rows will be there twice",
+            same.identity.job
         ))
     }
 
@@ -149,28 +145,16 @@ impl LoadJob {
         &self,
         client: &Client,
         config: ProducerConfig,
-        identity: JobIdentity,
-        args: &PublishArgs,
+        job: Job,
     ) -> Result<Opened, Failure> {
-        let job = Job {
-            identity,
-            sources: self.sources.clone(),
-            rejects_file: self.rejects_file.clone(),
-            positions_topic: self.positions_topic.clone(),
-            transaction_timeout: args.delivery.transaction_timeout,
-            restart: self.restart,
-        };
         let (sink, now) = match JobSink::open(client, config, job).map_err(of_sink) {
             Err(failure) if is_let_go(Some(self.delivery), &failure) => {
                 return Ok(Opened::Unkept(Some(failure)));
             }
             opened => opened?,
         };
-        let identity = |position: &Option<JobPosition>| {
-            let identity = position.as_ref().map(|position| &position.identity);
-            identity.cloned()
-        };
-        if identity(&now) != identity(&self.found) {
+        let known = self.found.as_ref().map(|found| &found.identity);
+        if now.as_ref().map(|now| &now.identity) != known {
             return Ok(Opened::Changed);
         }
         let position = now.map_or_else(LoadPosition::start, |now| now.load);
@@ -201,12 +185,12 @@ fn look(
     client: &Client,
     args: &JobArgs,
     topic: &str,
-    sources: &[String],
+    input: &Input,
 ) -> Result<(String, Option<Positions>), Failure> {
     let id = match args.job.as_deref() {
         Some("") => return Err(Failure::new(Kind::Usage, "--job is empty")),
         Some(id) => id.to_owned(),
-        None => JobIdentity::default_id(topic, sources),
+        None => JobIdentity::default_id(topic, &[input.identity()]),
     };
     let Some(mut positions) = job_positions(client, &args.positions.positions_topic)? else {
         return Ok((id, None));
@@ -225,7 +209,7 @@ pub(crate) fn find_position(
     topic: &str,
     input: &Input,
 ) -> Result<Option<JobPosition>, Failure> {
-    let (_, looked) = look(client, args, topic, &[input.identity()])?;
+    let (_, looked) = look(client, args, topic, input)?;
     Ok(looked.and_then(|(found, _)| found))
 }
 

@@ -3,7 +3,7 @@
 //! [`Load::prepare`] only looks; [`Load::commit`] then registers the schema and creates the topic, which is the last that can fail before
 //! records are sent.
 
-use tidegate::bridge::prepare_positions_topic;
+use tidegate::bridge::{Job, prepare_positions_topic};
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
 use tidegate::core::key::KeyReason;
@@ -140,14 +140,16 @@ impl<'a> Load<'a> {
     pub(crate) fn warnings(&self) -> Result<Vec<String>, Failure> {
         let mut warnings = self.records.warnings().to_vec();
         if let Some(job) = &self.job {
-            warnings.extend(job.warning(&self.input, &self.identity(None)?));
+            let topic_id = self.topic_id();
+            warnings.extend(job.warning(&self.input, &self.args.topic, topic_id.as_deref()));
             if job.positions_missing
                 && matches!(self.topic, TopicState::Exists(_))
                 && topic::has_records(&self.service.client, &self.args.topic)?
             {
                 warnings.push(format!(
                     "topic {} holds records, and there is no topic {} that would say whether rows of this file are among them",
-                    self.args.topic, job.positions_topic
+                    self.args.topic,
+                    self.positions_topic()
                 ));
             }
         }
@@ -162,8 +164,8 @@ impl<'a> Load<'a> {
 
     /// Registers the schema and creates the topics, as far as that is needed; returns the schema's id.
     pub(crate) fn commit(&self) -> Result<Option<u32>, Failure> {
-        if let Some(job) = &self.job {
-            prepare_positions_topic(&self.service.client, &job.positions_topic)?;
+        if self.job.is_some() {
+            prepare_positions_topic(&self.service.client, self.positions_topic())?;
         }
         let id = match self.records.format() {
             ValueFormat::Avro => Some(self.schema.register(self.registry()?)?),
@@ -210,9 +212,26 @@ impl<'a> Load<'a> {
         })
     }
 
+    /// What its job is taken over with.
+    pub(crate) fn run_of(&self, identity: JobIdentity) -> Job {
+        let delivery = &self.args.delivery;
+        Job {
+            identity,
+            sources: self.sources(),
+            rejects_file: self.rejects_file(),
+            positions_topic: self.positions_topic().to_owned(),
+            transaction_timeout: delivery.transaction_timeout,
+            restart: delivery.restart,
+        }
+    }
+
     /// The inputs, in order.
     pub(crate) fn sources(&self) -> Vec<String> {
         vec![self.input.identity()]
+    }
+
+    fn positions_topic(&self) -> &str {
+        &self.args.delivery.job.positions.positions_topic
     }
 
     fn topic_id(&self) -> Option<String> {
@@ -224,7 +243,7 @@ impl<'a> Load<'a> {
         let delivery = self.delivery();
         let Some(job) = &self.job else {
             let why = if self.input.is_file() {
-                let positions = &self.args.delivery.job.positions.positions_topic;
+                let positions = self.positions_topic();
                 format!("there is no topic {positions} that may be read")
             } else {
                 "a stream".to_owned()

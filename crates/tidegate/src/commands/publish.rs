@@ -176,7 +176,7 @@ fn send(
         warnings,
     };
     let opened = match &load.job {
-        Some(job) => job.open(client, config.clone(), identity.clone(), args)?,
+        Some(job) => job.open(client, config.clone(), load.run_of(identity.clone()))?,
         None => Opened::Unkept(None),
     };
     match opened {
@@ -334,24 +334,7 @@ fn finish(
         context.terminal.warn(&warning);
         warnings.push(warning);
     }
-    // The same command would not go on with another input.
-    let mut changed = None;
-    let ended = match outcome.error.take() {
-        // A stream that a signal stopped says so by an error, for it cannot end.
-        Some(_) if context.interrupt.is_set() && !load.input.is_file() => {
-            outcome.status = Status::Interrupted;
-            Some(context.interrupt.failure())
-        }
-        Some(error) if error.kind() == ErrorKind::InputChanged => {
-            changed = Some(job::failed(error, &load.input));
-            None
-        }
-        Some(error) => Some(of_load(error, load)),
-        None if outcome.status == Status::Interrupted => Some(context.interrupt.failure()),
-        None => None,
-    };
-    let ended = ended.map(|failure| how_to_go_on(failure, load, &done.ended.outcome));
-    let ended = ended.or(changed);
+    let ended = why_it_ended(outcome, load, context);
     let nothing_sent = (args.proof.dry_run || load.is_empty()) && !done.was_published;
     let receipt = done.ended.receipt();
     let mut after = Aftermath::default();
@@ -473,6 +456,25 @@ impl Aftermath {
             self.failure.get_or_insert(failure);
         }
     }
+}
+
+/// What ended a load before its input did, and how to go on; `None` where nothing did.
+fn why_it_ended(outcome: &mut Outcome, load: &Load<'_>, context: &Context) -> Option<Failure> {
+    let failure = match outcome.error.take() {
+        // A stream that a signal stopped says so by an error, for it cannot end.
+        Some(_) if context.interrupt.is_set() && !load.input.is_file() => {
+            outcome.status = Status::Interrupted;
+            context.interrupt.failure()
+        }
+        // The same command would not go on with another input.
+        Some(error) if error.kind() == ErrorKind::InputChanged => {
+            return Some(job::failed(error, &load.input));
+        }
+        Some(error) => of_load(error, load),
+        None if outcome.status == Status::Interrupted => context.interrupt.failure(),
+        None => return None,
+    };
+    Some(how_to_go_on(failure, load, outcome))
 }
 
 /// The failure of a load, with the file.

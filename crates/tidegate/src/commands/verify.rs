@@ -121,7 +121,7 @@ fn with_topic(
     let service = context.connect(reach)?;
     topic::partitions(&service.client, topic)?;
     if let Some(found) = find_position(&service.client, &args.job, topic, &input)? {
-        return with_position(args, &found, &service.client, context);
+        return with_position(args, &found, file, &service.client, context);
     }
     let registry = service.registry.as_ref();
     let schema = ValueSchema::choose(&args.records, topic, registry, || {
@@ -147,6 +147,7 @@ fn with_topic(
 fn with_position(
     args: &VerifyArgs,
     found: &JobPosition,
+    file: &Path,
     client: &Client,
     context: &Context,
 ) -> Result<(VerifySummary, Option<Failure>), Failure> {
@@ -161,7 +162,6 @@ fn with_position(
     let mut receipt = Ended::of(found).receipt();
     // The file that was typed is compared, whether it is still the one that was loaded or not: how it differs is what was asked.
     receipt.sources.clear();
-    let file = args.file.as_deref().unwrap_or(Path::new("-"));
     against(&receipt, &options, file, client, context)
 }
 
