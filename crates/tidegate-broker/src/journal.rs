@@ -156,6 +156,17 @@ pub(crate) struct Committed {
     pub(crate) metadata: String,
 }
 
+impl Committed {
+    /// A position. To keep no metadata is to keep an empty one.
+    pub(crate) fn new(offset: i64, leader_epoch: i32, metadata: Option<&str>) -> Self {
+        Self {
+            offset,
+            leader_epoch,
+            metadata: metadata.unwrap_or_default().to_owned(),
+        }
+    }
+}
+
 fn no_epoch() -> i32 {
     -1
 }

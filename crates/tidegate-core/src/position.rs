@@ -136,4 +136,11 @@ impl LoadPosition {
     pub fn start() -> Self {
         Self::default()
     }
+
+    /// Offset of the load's last record in a partition, from 0; `None` as [`PartitionPosition::last_offset`].
+    #[must_use]
+    pub fn last_offset(&self, partition: i32) -> Option<i64> {
+        let index = usize::try_from(partition).ok()?;
+        self.partitions.get(index)?.last_offset
+    }
 }

@@ -176,6 +176,13 @@ impl Outcome {
             seconds: job.seconds,
         }
     }
+
+    /// Whether the end of the input was left for a later load.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let position = self.position.as_ref();
+        position.is_some_and(|position| position.end.is_held)
+    }
 }
 
 /// Runs a load from `position` to its end.

@@ -50,7 +50,6 @@ impl Ended {
             length: outcome.rejects_length,
             rows: outcome.rows.rejected,
         };
-        let end = outcome.position.as_ref().map(|position| position.end);
         Receipt {
             version: RECEIPT_VERSION,
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -69,7 +68,7 @@ impl Ended {
             blank_lines: outcome.blank_lines,
             partitions: outcome.partitions.clone(),
             producer_ids: outcome.producer_ids.clone(),
-            held: end.is_some_and(|end| end.is_held),
+            held: outcome.is_held(),
             rejects: self.rejects_file.as_ref().map(rejects),
             resumed_at_row: self.resumed_at_row,
             started_at: outcome.started_at,

@@ -87,18 +87,22 @@ fn answer(partition: i32, code: i16) -> OffsetCommitResponsePartition {
 /// Puts a position that can be kept into `offsets`; else gives the code for what is in the way.
 pub(super) fn judge_position(
     topic: Option<&Topic>,
-    position: CommittedPartition,
+    partition: i32,
+    committed: Committed,
     offsets: &mut Vec<CommittedPartition>,
 ) -> i16 {
-    let exists = topic.is_some_and(|topic| topic.partition(position.partition).is_some());
-    if !exists {
-        codes::UNKNOWN_TOPIC_OR_PARTITION
-    } else if position.committed.metadata.len() > MAX_METADATA_LEN {
-        codes::OFFSET_METADATA_TOO_LARGE
-    } else {
-        offsets.push(position);
-        codes::NONE
+    let Some(topic) = topic.filter(|topic| topic.partition(partition).is_some()) else {
+        return codes::UNKNOWN_TOPIC_OR_PARTITION;
+    };
+    if committed.metadata.len() > MAX_METADATA_LEN {
+        return codes::OFFSET_METADATA_TOO_LARGE;
     }
+    offsets.push(CommittedPartition {
+        topic: topic.name.clone(),
+        partition,
+        committed,
+    });
+    codes::NONE
 }
 
 /// Says of each position whether it can be kept, and puts those that can into `offsets`.
@@ -111,20 +115,12 @@ fn judge(
     let mut answers = Vec::with_capacity(topic.partitions.len());
     for partition in &topic.partitions {
         let index = partition.partition_index;
-        let position = CommittedPartition {
-            topic: topic.name.to_string(),
-            partition: index,
-            committed: Committed {
-                offset: partition.committed_offset,
-                leader_epoch: partition.committed_leader_epoch,
-                metadata: partition
-                    .committed_metadata
-                    .as_deref()
-                    .unwrap_or_default()
-                    .to_owned(),
-            },
-        };
-        let code = judge_position(known.as_deref(), position, offsets);
+        let committed = Committed::new(
+            partition.committed_offset,
+            partition.committed_leader_epoch,
+            partition.committed_metadata.as_deref(),
+        );
+        let code = judge_position(known.as_deref(), index, committed, offsets);
         answers.push(answer(index, code));
     }
     OffsetCommitResponseTopic::default()

@@ -155,11 +155,7 @@ fn find(shared: &Shared, group: &str, asked: Asked, stable: bool) -> Found {
 
 /// The code and what is committed; where nothing is, what stands for that.
 fn code_and_position(found: Position) -> (i16, Committed) {
-    let nothing = Committed {
-        offset: -1,
-        leader_epoch: -1,
-        metadata: String::new(),
-    };
+    let nothing = Committed::new(-1, -1, None);
     match found {
         Ok(committed) => (codes::NONE, committed.unwrap_or(nothing)),
         Err(code) => (code, nothing),

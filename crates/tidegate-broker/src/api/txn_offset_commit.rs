@@ -84,20 +84,12 @@ fn judge(
     let known = shared.topics.by_name(&topic.name);
     let partitions = topic.partitions.iter().map(|partition| {
         let index = partition.partition_index;
-        let position = CommittedPartition {
-            topic: topic.name.to_string(),
-            partition: index,
-            committed: Committed {
-                offset: partition.committed_offset,
-                leader_epoch: partition.committed_leader_epoch,
-                metadata: partition
-                    .committed_metadata
-                    .as_deref()
-                    .unwrap_or_default()
-                    .to_owned(),
-            },
-        };
-        let code = judge_position(known.as_deref(), position, offsets);
+        let committed = Committed::new(
+            partition.committed_offset,
+            partition.committed_leader_epoch,
+            partition.committed_metadata.as_deref(),
+        );
+        let code = judge_position(known.as_deref(), index, committed, offsets);
         answer(index, code)
     });
     TxnOffsetCommitResponseTopic::default()

@@ -18,13 +18,11 @@ impl Counter {
     #[must_use]
     pub fn new(partitions: i32, position: &LoadPosition) -> Self {
         let partitions = partitions.max(1);
-        let count = partitions.unsigned_abs() as usize;
-        let last = |partition: usize| position.partitions.get(partition)?.last_offset;
-        let next = |partition| last(partition).map_or(0, |last| last + 1);
+        let next = |partition| position.last_offset(partition).map_or(0, |last| last + 1);
         Self {
             partitions,
-            open: vec![(0, 0, 0); count],
-            next_offsets: (0..count).map(next).collect(),
+            open: vec![(0, 0, 0); partitions.unsigned_abs() as usize],
+            next_offsets: (0..partitions).map(next).collect(),
         }
     }
 }

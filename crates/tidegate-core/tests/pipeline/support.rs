@@ -204,10 +204,7 @@ pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
         blank_lines: outcome.blank_lines,
         partitions: outcome.partitions.clone(),
         producer_ids: outcome.producer_ids.clone(),
-        held: outcome
-            .position
-            .as_ref()
-            .is_some_and(|position| position.end.is_held),
+        held: outcome.is_held(),
         rejects: None,
         resumed_at_row: None,
         started_at: outcome.started_at,

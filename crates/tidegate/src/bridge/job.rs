@@ -14,12 +14,12 @@ use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, Topic, 
 use tidegate_kafka::{Client, Error, ErrorKind, Isolation, OffsetSpec};
 use tidegate_kafka::{outcomes_behind, read_committed};
 
+use crate::bridge::MARKERS_PAUSE;
 use crate::bridge::clock::SystemClock;
 use crate::bridge::sink::TopicSink;
 
 /// How long the markers of a transaction that was ended may take to be seen.
-const MARKER_PATIENCE: Duration = Duration::from_secs(10);
-const MARKER_PAUSE: Duration = Duration::from_millis(20);
+const MARKERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a run of a job is opened with.
 #[derive(Debug, Clone)]
@@ -152,7 +152,6 @@ fn next_of(job: Job, found: Option<&JobPosition>, partitions: i32) -> JobPositio
             let mut before = found.repeats.iter();
             before.any(|repeat| repeat.producer_ids.contains(id))
         };
-        let last = |partition: usize| found.load.partitions.get(partition)?.last_offset;
         next.repeats.push(Repeat {
             producer_ids: found
                 .producer_ids
@@ -160,7 +159,9 @@ fn next_of(job: Job, found: Option<&JobPosition>, partitions: i32) -> JobPositio
                 .copied()
                 .filter(|id| !known(id))
                 .collect(),
-            after: (0..partitions.unsigned_abs() as usize).map(last).collect(),
+            after: (0..partitions)
+                .map(|partition| found.load.last_offset(partition))
+                .collect(),
         });
     }
     next.runs = found.runs + 1;
@@ -232,19 +233,10 @@ pub fn job_positions(
     client: &Client,
     positions_topic: &str,
 ) -> Result<Option<BTreeMap<String, Vec<u8>>>, Error> {
-    let mut last = BTreeMap::new();
-    if client.admin().describe_topic(positions_topic)?.is_none() {
-        return Ok(None);
+    match client.admin().describe_topic(positions_topic)? {
+        Some(_) => last_positions(client, positions_topic).map(Some),
+        None => Ok(None),
     }
-    read_committed(client, positions_topic, 0, |record| {
-        let job = String::from_utf8_lossy(record.key.unwrap_or_default()).into_owned();
-        match record.value {
-            Some(value) => last.insert(job, value.to_vec()),
-            None => last.remove(&job),
-        };
-        Ok(())
-    })?;
-    Ok(Some(last))
 }
 
 /// Forgets where a job stands: whoever runs it is fenced, then its position is deleted. A load of that job begins at the first row again.
@@ -269,7 +261,7 @@ fn check_ended(client: &Client, producer: &mut Producer, topics: [&str; 2]) -> R
     let producer_id = producer.producer_id();
     for topic in topics {
         let partitions = producer.topic(topic)?.partitions();
-        let deadline = Instant::now() + MARKER_PATIENCE;
+        let deadline = Instant::now() + MARKERS_PATIENCE;
         while let Some(partition) = left_open(client, topic, partitions, producer_id)? {
             if Instant::now() >= deadline {
                 let message = format!(
@@ -277,7 +269,7 @@ fn check_ended(client: &Client, producer: &mut Producer, topics: [&str; 2]) -> R
                 );
                 return Err(Error::new(ErrorKind::Topic, message));
             }
-            std::thread::sleep(MARKER_PAUSE);
+            std::thread::sleep(MARKERS_PAUSE);
         }
     }
     Ok(())
@@ -323,14 +315,25 @@ fn read_position(
     positions_topic: &str,
     job: &str,
 ) -> Result<Option<JobPosition>, SinkError> {
-    let mut last = None;
+    let last = last_positions(client, positions_topic)?.remove(job);
+    Ok(last.as_deref().map(JobPosition::parse).transpose()?)
+}
+
+/// What a positions topic, which must be there, holds of each job, by the job's id.
+fn last_positions(
+    client: &Client,
+    positions_topic: &str,
+) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let mut last = BTreeMap::new();
     read_committed(client, positions_topic, 0, |record| {
-        if record.key == Some(job.as_bytes()) {
-            last = record.value.map(<[u8]>::to_vec);
-        }
+        let job = String::from_utf8_lossy(record.key.unwrap_or_default()).into_owned();
+        match record.value {
+            Some(value) => last.insert(job, value.to_vec()),
+            None => last.remove(&job),
+        };
         Ok(())
     })?;
-    Ok(last.as_deref().map(JobPosition::parse).transpose()?)
+    Ok(last)
 }
 
 /// Writes the position of a job, or deletes it, and waits for that: in the transaction that is open, else in one of its own; without transactions

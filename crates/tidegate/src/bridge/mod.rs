@@ -7,6 +7,8 @@
 //! | [`Committed`](tidegate_core::produce::Committed) | [`GroupCommits`]: a group's offsets, without joining it |
 //! | [`Clock`](tidegate_core::clock::Clock) | [`SystemClock`] |
 
+use std::time::Duration;
+
 mod clock;
 mod commits;
 mod job;
@@ -18,3 +20,6 @@ pub use commits::GroupCommits;
 pub use job::{Job, JobSink, forget_job, job_positions, left_open, prepare_positions_topic};
 pub use reader::{CommittedReader, ReadRange, TopicReader};
 pub use sink::TopicSink;
+
+/// Time between two looks for the markers of a transaction.
+const MARKERS_PAUSE: Duration = Duration::from_millis(20);

@@ -15,6 +15,8 @@ use tidegate_kafka::admin::{Isolation, OffsetSpec};
 use tidegate_kafka::consumer::{Consumer, ConsumerConfig, FetchedBatches};
 use tidegate_kafka::{Client, Error, ErrorKind, Outcomes, outcomes_behind};
 
+use crate::bridge::MARKERS_PAUSE;
+
 /// Fetched bytes that a partition may hold before it is paused.
 const BUFFERED_BYTES: usize = 1 << 20;
 /// Fetched bytes of all partitions that one answer may hold.
@@ -26,8 +28,6 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// How long the markers of a transaction may take that was committed: brokers write them behind the answer.
 const MARKERS: Duration = Duration::from_secs(30);
-/// Time between two looks for them.
-const MARKERS_PAUSE: Duration = Duration::from_millis(20);
 
 /// The part of a partition that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -323,8 +323,7 @@ fn finish(
     mut warnings: Vec<String>,
 ) -> Result<Finished, Failure> {
     let outcome = &mut done.ended.outcome;
-    let end = outcome.position.as_ref().map(|position| position.end);
-    let is_held = end.is_some_and(|end| end.is_held);
+    let is_held = outcome.is_held();
     if is_held && outcome.status == Status::Complete {
         let note = "the end of the file is left for a later run, when it may have grown";
         context.terminal.note(note);
