@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::load::{Load, PATIENCE, POSITIONS, ROWS};
 use serde_json::Value;
 use tidegate_testkit::proxy::messages::{EndTxnRequest, ProduceRequest};
-use tidegate_testkit::proxy::{ActiveRule, ApiKey, Rule, Verb};
+use tidegate_testkit::proxy::{ActiveRule, ApiKey, Proxy, Rule, Verb};
 use tidegate_testkit::{Cluster, for_each_cluster};
 
 /// Kafka's codes for a producer that was replaced.
@@ -79,6 +79,16 @@ fn for_each_protocol(mut test: impl FnMut(&Cluster)) {
     for_each_cluster(test);
 }
 
+/// Runs a load through a proxy until this rule has acted, and kills it then.
+#[track_caller]
+fn kill_at(load: &Load<'_>, proxy: &Proxy, rule: Rule) -> ActiveRule {
+    let active = proxy.inject(rule.clone());
+    let running = load.through(proxy.bootstrap()).start();
+    assert!(active.wait_fired(1, PATIENCE), "{rule:?}");
+    assert_eq!(running.kill().code, None, "{rule:?}");
+    active
+}
+
 /// How many rows a run found committed.
 #[track_caller]
 fn resumed_at(summary: &Value) -> u64 {
@@ -94,10 +104,7 @@ fn a_load_killed_at_any_step_of_a_commit_goes_on() {
         for step in Step::ALL {
             let load = Load::new(cluster);
             let proxy = load.proxy();
-            let rule = proxy.inject(step.rule(&load).nth(2));
-            let running = load.through(proxy.bootstrap()).start();
-            assert!(rule.wait_fired(1, PATIENCE), "{step:?}");
-            assert_eq!(running.kill().code, None, "{step:?}");
+            kill_at(&load, &proxy, step.rule(&load).nth(2));
             // What is held is lost.
             drop(proxy);
             assert!(resumed_at(&load.complete()) > 0, "{step:?}");
@@ -111,10 +118,7 @@ fn a_load_killed_before_its_first_commit_is_known_begins_at_the_right_row() {
         for (step, is_committed) in [(Step::End, false), (Step::EndDone, true)] {
             let load = Load::new(cluster);
             let proxy = load.proxy();
-            let rule = proxy.inject(step.rule(&load).nth(1));
-            let running = load.through(proxy.bootstrap()).start();
-            assert!(rule.wait_fired(1, PATIENCE), "{step:?}");
-            assert_eq!(running.kill().code, None, "{step:?}");
+            kill_at(&load, &proxy, step.rule(&load).nth(1));
             drop(proxy);
             let row = resumed_at(&load.complete());
             assert_eq!(row > 0, is_committed, "{step:?}: {row}");
@@ -128,10 +132,7 @@ fn a_first_commit_that_arrives_while_the_job_is_taken_over_counts() {
     for_each_cluster(|cluster| {
         let load = Load::new(cluster);
         let proxy = load.proxy();
-        let end = proxy.inject(load.ends(Verb::Hold).nth(1));
-        let running = load.through(proxy.bootstrap()).start();
-        assert!(end.wait_fired(1, PATIENCE));
-        assert_eq!(running.kill().code, None);
+        let end = kill_at(&load, &proxy, load.ends(Verb::Hold).nth(1));
         let takeover = Rule::new(ApiKey::InitProducerId, Verb::Hold).transactional_id(load.job());
         let takeover = proxy.inject(takeover);
         let next = load.through(proxy.bootstrap()).start();
@@ -154,12 +155,9 @@ fn a_load_killed_twice_in_a_row_goes_on() {
         let (mut soon, mut before) = (0, 0);
         for _ in 0..4 {
             let proxy = load.proxy();
-            let rule = proxy.inject(load.ends(Verb::Hold).nth(2));
             let started = Instant::now();
-            let running = load.through(proxy.bootstrap()).start();
-            assert!(rule.wait_fired(1, PATIENCE));
+            kill_at(&load, &proxy, load.ends(Verb::Hold).nth(2));
             let is_soon = started.elapsed() < Duration::from_millis(500);
-            assert_eq!(running.kill().code, None);
             soon += u32::from(is_soon && before > 0);
             before += 1;
         }
@@ -175,10 +173,7 @@ fn late_requests_of_a_dead_run_are_refused() {
         for step in Step::REQUESTS {
             let load = Load::new(cluster);
             let proxy = load.proxy();
-            let late = proxy.inject(step.rule(&load).nth(2));
-            let running = load.through(proxy.bootstrap()).start();
-            assert!(late.wait_fired(1, PATIENCE), "{step:?}");
-            assert_eq!(running.kill().code, None, "{step:?}");
+            let late = kill_at(&load, &proxy, step.rule(&load).nth(2));
             assert!(resumed_at(&load.complete()) > 0, "{step:?}");
             let before = (load.ends_of(&load.topic), load.ends_of(POSITIONS));
             assert_eq!(late.answered(), 0, "{step:?}");

@@ -7,85 +7,31 @@
 
 mod common;
 
-use std::time::Duration;
-
-use common::{Exits, Folder, count, on, records, tidegate, usage};
+use common::load::{Load, PATIENCE, POSITIONS};
+use common::{Exits, Folder, count, on, tidegate, usage};
 use serde_json::{Value, json};
 use tidegate_testkit::program::wait_until;
-use tidegate_testkit::{Cluster, Tidegate, for_each_cluster};
+use tidegate_testkit::{Cluster, for_each_cluster};
 
-/// One file that goes to one topic.
-struct Load<'a> {
-    cluster: &'a Cluster,
-    folder: Folder,
-    file: String,
-    topic: String,
-}
-
-impl<'a> Load<'a> {
-    fn new(cluster: &'a Cluster, content: impl AsRef<[u8]>) -> Self {
-        let folder = Folder::new();
-        Self {
-            cluster,
-            file: folder.file("usage.csv", content),
-            topic: cluster.unique("resumed"),
-            folder,
-        }
-    }
-
-    fn publish(&self) -> Tidegate {
-        let topic = &self.topic;
-        on(
-            self.cluster,
-            [
-                "publish",
-                &self.file,
-                "-t",
-                topic,
-                "--create-topic",
-                "-o",
-                "json",
-            ],
-        )
-    }
-
+impl Load<'_> {
     /// A load that a group holds back from the `rows`th record of the job on, killed when the topic has `there` records.
     fn kill_at(&self, rows: i64, there: i64, more: &[&str]) {
         let (group, limit) = (self.cluster.unique("group"), rows.to_string());
         let held = ["--hold-group", &group, "--hold-limit", &limit];
         let load = self.publish().args(held).args(more).start();
-        wait_until(Duration::from_secs(30), || {
-            count(self.cluster, &self.topic) >= there
-        })
-        .unwrap();
+        wait_until(PATIENCE, || count(self.cluster, &self.topic) >= there).unwrap();
         assert_eq!(load.kill().code, None);
     }
 
     fn kill_after(&self, rows: i64, more: &[&str]) {
         self.kill_at(rows, rows, more);
     }
-
-    /// The ticks of all records, in order.
-    fn ticks(&self) -> Vec<u64> {
-        let tick = |record: Value| record["value"]["timestamp"].as_u64().unwrap();
-        let mut ticks: Vec<u64> = records(self.cluster, &self.topic)
-            .into_iter()
-            .map(tick)
-            .collect();
-        ticks.sort_unstable();
-        ticks
-    }
-
-    fn job(&self) -> String {
-        let path = std::fs::canonicalize(&self.file).unwrap();
-        format!("{}:{}", self.topic, path.display())
-    }
 }
 
 #[test]
 fn a_killed_load_goes_on_where_it_was_committed() {
     for_each_cluster(|cluster| {
-        let load = Load::new(cluster, usage(100, 1));
+        let load = Load::of(cluster, usage(100, 1));
         load.kill_after(10, &[]);
         load.kill_after(15, &[]);
         let receipt = load.folder.name("receipt.json");
@@ -119,7 +65,7 @@ fn a_killed_load_goes_on_where_it_was_committed() {
 #[test]
 fn a_complete_load_is_not_sent_again() {
     for_each_cluster(|cluster| {
-        let load = Load::new(cluster, usage(20, 1));
+        let load = Load::of(cluster, usage(20, 1));
         let first = load.publish().exits(0).json();
         let again = load.publish().arg("--verify").exits(0).json();
         assert_eq!(again["status"], "already-published");
@@ -152,7 +98,7 @@ fn a_complete_load_is_not_sent_again() {
 #[test]
 fn what_does_not_fit_the_job_is_refused() {
     for_each_cluster(|cluster| {
-        let load = Load::new(cluster, usage(100, 1));
+        let load = Load::of(cluster, usage(100, 1));
         load.kill_after(10, &[]);
         let schema = load.folder.file(
             "other.avsc",
@@ -203,15 +149,12 @@ fn what_does_not_fit_the_job_is_refused() {
 #[test]
 fn a_topic_that_was_made_again_or_has_grown_is_refused() {
     for_each_cluster(|cluster| {
-        let load = Load::new(cluster, usage(20, 1));
+        let load = Load::of(cluster, usage(20, 1));
         load.kill_after(10, &[]);
         let client = tidegate::kafka::ClientConfig::new(cluster.bootstrap()).unwrap();
         let admin = tidegate::kafka::Client::connect(client).unwrap();
         admin.admin().delete_topic(&load.topic).unwrap();
-        wait_until(Duration::from_secs(30), || {
-            count(cluster, &load.topic) == -1
-        })
-        .unwrap();
+        wait_until(PATIENCE, || count(cluster, &load.topic) == -1).unwrap();
         let refused = load.publish().exits(6);
         assert!(refused.stderr.contains("was deleted"), "{refused}");
         let arguments = ["publish", &load.file, "-t", &load.topic, "--create-topic"];
@@ -226,7 +169,7 @@ fn rejected_rows_stand_in_the_file_once() {
     for_each_cluster(|cluster| {
         let content = usage(60, 1).replace("c_1,n_1,1.5\n30,", "c_1,n_1,no\n30,");
         let content = content.replace("4,c_1,n_1,1.5\n", "4,c_1,n_1,no\n");
-        let load = Load::new(cluster, content);
+        let load = Load::of(cluster, content);
         let rejects = load.folder.name("rejects.jsonl");
         let schema = load.folder.file(
             "usage.avsc",
@@ -272,9 +215,9 @@ fn rejected_rows_stand_in_the_file_once() {
 #[test]
 fn jobs_are_listed_shown_and_forgotten() {
     for_each_cluster(|cluster| {
-        let load = Load::new(cluster, usage(20, 1));
+        let load = Load::of(cluster, usage(20, 1));
         load.publish().exits(0);
-        let positions = ["--positions-topic", "tidegate-positions"];
+        let positions = ["--positions-topic", POSITIONS];
         let job = |arguments: &[&str]| {
             let command = tidegate(["job"]).args(arguments).args(positions);
             command.args(["-b", cluster.bootstrap(), "-o", "json"])
@@ -317,7 +260,7 @@ fn jobs_are_listed_shown_and_forgotten() {
 #[test]
 fn the_same_content_on_the_same_topic_is_warned_about() {
     for_each_cluster(|cluster| {
-        let load = Load::new(cluster, usage(20, 1));
+        let load = Load::of(cluster, usage(20, 1));
         load.publish().exits(0);
         let copy = load.folder.file("copy.csv", usage(20, 1));
         let published = on(cluster, ["publish", &copy, "-t", &load.topic, "-o", "json"]).exits(0);
@@ -329,19 +272,19 @@ fn the_same_content_on_the_same_topic_is_warned_about() {
 #[test]
 fn a_topic_with_records_and_without_positions_is_warned_about() {
     let cluster = Cluster::embedded();
-    let load = Load::new(&cluster, usage(20, 1));
+    let load = Load::of(&cluster, usage(20, 1));
     load.publish()
         .args(["--delivery", "at-least-once"])
         .exits(0);
     let published = load.publish().exits(0);
     let warnings = published.json()["warnings"].to_string();
-    assert!(warnings.contains("tidegate-positions"), "{published}");
+    assert!(warnings.contains(POSITIONS), "{published}");
 }
 
 #[test]
 fn at_least_once_goes_on_where_there_is_a_topic_for_positions() {
     for_each_cluster(|cluster| {
-        let load = Load::new(cluster, usage(100, 1));
+        let load = Load::of(cluster, usage(100, 1));
         let (positions, other) = (cluster.unique("positions"), cluster.unique("other"));
         let at_least_once = [
             "--delivery",
@@ -362,7 +305,7 @@ fn at_least_once_goes_on_where_there_is_a_topic_for_positions() {
             .args(["--positions-topic", &positions])
             .exits(0);
 
-        let held = Load::new(cluster, usage(100, 1));
+        let held = Load::of(cluster, usage(100, 1));
         held.kill_after(10, &at_least_once);
         let receipt = held.folder.name("receipt.json");
         let flags = [
@@ -418,7 +361,7 @@ fn a_stream_is_sent_at_least_once_and_says_so() {
 fn a_load_that_a_bad_row_stopped_goes_on_with_a_place_for_it() {
     for_each_cluster(|cluster| {
         let content = usage(40, 1).replace("20,c_1,n_1,1.5", "20,c_1");
-        let load = Load::new(cluster, content);
+        let load = Load::of(cluster, content);
         let stopped = load.publish().exits(3);
         assert!(stopped.stderr.contains("goes on after row 20"), "{stopped}");
         let rejects = load.folder.name("rejects.jsonl");
@@ -434,7 +377,7 @@ fn a_load_that_a_bad_row_stopped_goes_on_with_a_place_for_it() {
 #[test]
 fn a_dry_run_of_a_job_goes_on_too_and_changes_nothing() {
     for_each_cluster(|cluster| {
-        let load = Load::new(cluster, usage(40, 1));
+        let load = Load::of(cluster, usage(40, 1));
         load.kill_after(10, &[]);
         for _ in 0..2 {
             let planned = load.publish().arg("--dry-run").exits(0).json();

@@ -1,4 +1,4 @@
-//! A load of a file with many commits, for tests that disturb it; and what of it is in the topic.
+//! A load of a file, by default one with many commits, for tests that disturb it; and what of it is in the topic.
 
 use std::time::Duration;
 
@@ -25,11 +25,17 @@ pub(crate) struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
+    /// A load of [`ROWS`] rows.
     pub(crate) fn new(cluster: &'a Cluster) -> Self {
+        Self::of(cluster, usage(ROWS, 1))
+    }
+
+    /// A load of this file.
+    pub(crate) fn of(cluster: &'a Cluster, content: impl AsRef<[u8]>) -> Self {
         let folder = Folder::new();
         Self {
             cluster,
-            file: folder.file("usage.csv", usage(ROWS, 1)),
+            file: folder.file("usage.csv", content),
             topic: cluster.unique("disturbed"),
             folder,
         }
@@ -83,13 +89,18 @@ impl<'a> Load<'a> {
         summary
     }
 
-    /// Every row is committed once, in the order of the file.
-    #[track_caller]
-    pub(crate) fn check(&self) {
-        let found: Vec<u64> = records(self.cluster, &self.topic)
+    /// The ticks of all records, in order.
+    pub(crate) fn ticks(&self) -> Vec<u64> {
+        records(self.cluster, &self.topic)
             .iter()
             .map(|record| record["value"]["timestamp"].as_u64().unwrap())
-            .collect();
+            .collect()
+    }
+
+    /// Every one of [`ROWS`] rows is committed once, in the order of the file.
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        let found = self.ticks();
         let wrong = found
             .iter()
             .zip(0..)
