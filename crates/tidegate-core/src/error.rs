@@ -42,14 +42,14 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// A place in the input, as precise as it is known.
+/// A place in an input, as precise as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorPosition {
     /// Offset in the decompressed input of the first byte of the row.
     pub byte: u64,
     /// Physical line the row starts on, from 1.
     pub line: u64,
-    /// The data row, from 1; 0 is the header.
+    /// The data row, from 1, counted through all inputs of the load; 0 is the header.
     pub row: u64,
     /// The column by its header name, where one column is to blame.
     pub column: Option<String>,
@@ -80,6 +80,8 @@ pub struct Error(Box<Parts>);
 struct Parts {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// What the input is called.
+    input: Option<String>,
     position: Option<ErrorPosition>,
     source: Option<Source>,
     retriable: bool,
@@ -96,6 +98,12 @@ impl Error {
     #[must_use]
     pub fn position(&self) -> Option<&ErrorPosition> {
         self.0.position.as_ref()
+    }
+
+    /// What the input is called in which the problem is, where it is in one that has a name.
+    #[must_use]
+    pub fn input_name(&self) -> Option<&str> {
+        self.0.input.as_deref()
     }
 
     /// Whether the same call may succeed later without anything being changed by hand.
@@ -123,6 +131,7 @@ impl Error {
         Self(Box::new(Parts {
             kind,
             message: message.into(),
+            input: None,
             position: None,
             source: None,
             retriable: false,
@@ -204,6 +213,20 @@ impl Error {
         self
     }
 
+    /// Says which input it happened in, if it is about an input at all.
+    #[must_use]
+    pub(crate) fn in_source(mut self, name: Option<String>) -> Self {
+        let is_about_input = self.0.position.is_some()
+            || matches!(
+                self.0.kind,
+                ErrorKind::Input | ErrorKind::EmptyInput | ErrorKind::InputChanged
+            );
+        if is_about_input && self.0.input.is_none() {
+            self.0.input = name;
+        }
+        self
+    }
+
     /// Says whether trying again may help.
     #[must_use]
     pub fn with_retriable(mut self, retriable: bool) -> Self {
@@ -214,6 +237,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(input) = &self.0.input {
+            write!(f, "{input}: ")?;
+        }
         if let Some(position) = &self.0.position {
             write!(f, "{position}: ")?;
         }
@@ -226,6 +252,7 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
+            .field("input", &self.0.input)
             .field("position", &self.0.position)
             .field("source", &self.0.source)
             .field("retriable", &self.0.retriable)

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::encode::ValueFormat;
 use crate::encode::scalar::{self, Problem};
 use crate::encode::time::{self, TimeUnit};
-use crate::read::{ReadRow, Row, RowReader, show_text};
+use crate::read::{CsvFormat, Header, Position, ReadRow, Row, RowReader, Source, show_text};
 use crate::schema::COLUMN_ATTRIBUTE;
 use crate::{Error, Result};
 
@@ -78,46 +78,95 @@ pub struct ColumnReport {
 /// # Errors
 /// [`ErrorKind::Input`](crate::ErrorKind::Input) when the input cannot be read; [`ErrorKind::Option`](crate::ErrorKind::Option) when a
 /// group-by column is not in the header.
-pub fn infer<R: Read>(mut reader: RowReader<R>, options: &InferOptions<'_>) -> Result<Inferred> {
-    let header = reader.header().clone();
-    for name in options.group_by {
-        if header.index_of(name).is_none() {
-            let names = header.names().join(", ");
-            return Err(Error::option(format!(
-                "the input has no column `{name}`, named by --group-by: the columns are {names}"
-            )));
-        }
+pub fn infer<R: Read>(reader: RowReader<R>, options: &InferOptions<'_>) -> Result<Inferred> {
+    let mut inference = Inference::new(reader.header(), options)?;
+    inference.read(reader)?;
+    inference.finish(options)
+}
+
+/// As [`infer`], from all rows of several inputs, which all have this header.
+///
+/// # Errors
+/// As [`infer`], with the name of the input; [`ErrorKind::InputChanged`](crate::ErrorKind::InputChanged) where one has another header.
+pub fn infer_all<S: Source>(
+    sources: &[S],
+    header: &Header,
+    csv: &CsvFormat,
+    options: &InferOptions<'_>,
+) -> Result<Inferred> {
+    let mut inference = Inference::new(header, options)?;
+    for source in sources {
+        let start = Position {
+            row: inference.rows + inference.bad_rows,
+            ..Position::START
+        };
+        let mut look = || {
+            let input = source.open();
+            let input = input.map_err(|error| Error::input("cannot open the input", error))?;
+            inference.read(RowReader::resume(input, csv.clone(), header, start)?)
+        };
+        look().map_err(|error: Error| error.in_source(source.name()))?;
     }
-    let mut columns: Vec<Column> = header
-        .names()
-        .iter()
-        .map(|_| Column::new(options))
-        .collect();
-    let (mut rows, mut bad_rows) = (0, 0);
-    loop {
-        match reader.next()? {
-            ReadRow::Row(row) => {
-                rows += 1;
-                for (index, column) in columns.iter_mut().enumerate() {
-                    column.look_at(&row, index);
-                }
+    inference.finish(options)
+}
+
+/// What is known of the columns so far.
+struct Inference {
+    header: Header,
+    columns: Vec<Column>,
+    rows: u64,
+    bad_rows: u64,
+}
+
+impl Inference {
+    fn new(header: &Header, options: &InferOptions<'_>) -> Result<Self> {
+        for name in options.group_by {
+            if header.index_of(name).is_none() {
+                let names = header.names().join(", ");
+                return Err(Error::option(format!(
+                    "the input has no column `{name}`, named by --group-by: the columns are {names}"
+                )));
             }
-            ReadRow::Bad(_) => bad_rows += 1,
-            ReadRow::Idle => {}
-            ReadRow::End => break,
+        }
+        let columns = header.names().iter().map(|_| Column::new(options));
+        Ok(Self {
+            columns: columns.collect(),
+            header: header.clone(),
+            rows: 0,
+            bad_rows: 0,
+        })
+    }
+
+    /// Takes in all rows of an input.
+    fn read<R: Read>(&mut self, mut reader: RowReader<R>) -> Result<()> {
+        loop {
+            match reader.next()? {
+                ReadRow::Row(row) => {
+                    self.rows += 1;
+                    for (index, column) in self.columns.iter_mut().enumerate() {
+                        column.look_at(&row, index);
+                    }
+                }
+                ReadRow::Bad(_) => self.bad_rows += 1,
+                ReadRow::Idle => {}
+                ReadRow::End => return Ok(()),
+            }
         }
     }
-    let mut names = Names::default();
-    let mut reports = Vec::with_capacity(columns.len());
-    for (name, column) in header.names().iter().zip(&columns) {
-        reports.push(column.report(name, names.field(name, reports.len())));
+
+    fn finish(self, options: &InferOptions<'_>) -> Result<Inferred> {
+        let mut names = Names::default();
+        let mut reports = Vec::with_capacity(self.columns.len());
+        for (name, column) in self.header.names().iter().zip(&self.columns) {
+            reports.push(column.report(name, names.field(name, reports.len())));
+        }
+        Ok(Inferred {
+            schema_json: schema_json(&reports, options)?,
+            columns: reports,
+            rows: self.rows,
+            bad_rows: self.bad_rows,
+        })
     }
-    Ok(Inferred {
-        schema_json: schema_json(&reports, options)?,
-        columns: reports,
-        rows,
-        bad_rows,
-    })
 }
 
 /// The types a column may turn out to have, narrowest first; string is what is left when all are ruled out.

@@ -7,12 +7,14 @@
 //! {
 //!   "position": 1, "tidegate": "0.1.0", "job": "usage:/data/usage.csv", "delivery": "exactly-once", "is_complete": false,
 //!   "topic": "usage", "topic_id": "Q0xHTTNTVlVCcmNrZVd5Zw", "schema_id": 1, "plan": {},
-//!   "sources": ["/data/usage.csv"], "source": 0,
+//!   "sources": ["/data/usage.csv"],
 //!   "load": {"input": {"byte": 4242, "line": 121, "row": 120}, "prefix": {"bytes": 4242, "hash": "..."}, "records": 12, "...": 0},
 //!   "rejects_file": null, "producer_ids": [4000], "repeats": [], "runs": 1,
 //!   "started_at": 1700000000000, "written_at": 1700000000042, "seconds": 0.042
 //! }
 //! ```
+//!
+//! `load` stands in the last of the `sources` that was begun; of those before it, it has length, digest and rows (`finished`).
 //!
 //! # Delivery
 //! Exactly once, the record is in the same transaction as the rows it speaks of. At least once, it is written after they were acknowledged; a run
@@ -43,9 +45,7 @@ pub struct JobPosition {
     pub is_complete: bool,
     /// The inputs, in order.
     pub sources: Vec<String>,
-    /// Which of them the load stands in, from 0.
-    pub source: usize,
-    /// Where it stands in that, and what is in the topic.
+    /// Where it stands in them, and what is in the topic.
     pub load: LoadPosition,
     /// Where rejected rows are written, as an absolute path; `None` where none were to be written.
     pub rejects_file: Option<String>,
@@ -121,10 +121,10 @@ pub struct JobIdentity {
 }
 
 impl JobIdentity {
-    /// The id of a job that was given none: its topic and where its inputs are.
+    /// The id of a job that was given none: its topic, and where the first of its inputs is. The others are not in it, for there may be more of them in a later run.
     #[must_use]
-    pub fn default_id(topic: &str, sources: &[String]) -> String {
-        format!("{topic}:{}", sources.join(","))
+    pub fn default_id(topic: &str, first_source: &str) -> String {
+        format!("{topic}:{first_source}")
     }
 }
 
@@ -188,7 +188,6 @@ mod tests {
             },
             is_complete: false,
             sources: vec!["/data/usage.csv".into()],
-            source: 0,
             load: LoadPosition::start(),
             rejects_file: None,
             producer_ids: vec![4000],
@@ -231,14 +230,5 @@ mod tests {
         assert!(!repeat.holds(7, 0, 10) && repeat.holds(7, 0, 11));
         assert!(repeat.holds(7, 1, 0) && !repeat.holds(8, 1, 0));
         assert!(!repeat.holds(7, 2, 0), "there was no such partition");
-    }
-
-    #[test]
-    fn an_id_names_topic_and_inputs() {
-        let sources = ["/data/a.csv".to_owned(), "/data/b.csv".to_owned()];
-        assert_eq!(
-            JobIdentity::default_id("usage", &sources),
-            "usage:/data/a.csv,/data/b.csv"
-        );
     }
 }

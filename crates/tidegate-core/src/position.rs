@@ -39,14 +39,27 @@ pub struct RejectsPosition {
     pub rows: u64,
 }
 
+/// An input that was read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedInput {
+    /// Its length and digest.
+    #[serde(flatten)]
+    pub digest: PrefixDigest,
+    /// Rows in it.
+    pub rows: u64,
+}
+
 /// Everything a load needs to go on: where in the input, what is in the topic, what was rejected.
 ///
 /// It is only ever taken where every record before it is settled, and never inside a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadPosition {
-    /// The start of the next row.
+    /// The inputs that were read to their ends and have others behind them, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finished: Vec<FinishedInput>,
+    /// The start of the next row, in the input behind these. Only its number counts the rows of all inputs.
     pub input: Position,
-    /// Length and digest of the input up to `input.byte`.
+    /// Length and digest of that input up to `input.byte`.
     pub prefix: PrefixDigest,
     /// Records appended before; the partition of records without a key depends on it.
     pub records: u64,
@@ -142,5 +155,12 @@ impl LoadPosition {
     pub fn last_offset(&self, partition: i32) -> Option<i64> {
         let index = usize::try_from(partition).ok()?;
         self.partitions.get(index)?.last_offset
+    }
+
+    /// Bytes of all inputs before it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let finished = self.finished.iter().map(|input| input.digest.bytes);
+        finished.sum::<u64>() + self.input.byte
     }
 }

@@ -7,48 +7,36 @@
 //!
 //! What the sink is makes the mode: a topic publishes, a [`Counter`] is a dry run, a comparison verifies. There is no second copy of the path.
 
-use std::io::{self, Read};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::balance::HoldOptions;
 use crate::clock::Clock;
-use crate::digest::{PrefixDigest, PrefixHasher};
-use crate::error::ErrorPosition;
+use crate::digest::PrefixDigest;
 use crate::event::Event;
 use crate::job::JobPosition;
 use crate::limits::{
-    COMMIT_BYTES, COMMIT_INTERVAL, COMMIT_LONGEST_INTERVAL, COMMIT_SHARE, MAX_REPLAYS, READ_BUFFER,
+    COMMIT_BYTES, COMMIT_INTERVAL, COMMIT_LONGEST_INTERVAL, COMMIT_SHARE, MAX_REPLAYS,
 };
 use crate::partition::Partitioner;
-use crate::position::{LoadPosition, PartitionPosition};
+use crate::position::{FinishedInput, LoadPosition, PartitionPosition};
 use crate::produce::{Committed, Produce, RolledBack, SinkError};
-use crate::read::{CsvFormat, RowReader, Start};
+use crate::read::{CsvFormat, Source};
 use crate::receipt::{PartitionReceipt, RecordCounts, RowCounts, Status};
-use crate::records::RecordStream;
 use crate::rejects::RejectsOptions;
 use crate::schema::RecordPlan;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 use attempt::{Attempt, Counts, End};
+use inputs::Inputs;
 
 pub use counter::Counter;
+pub use inputs::has_more;
 
 mod attempt;
 mod counter;
+mod inputs;
 mod pace;
-
-/// Where rows come from.
-pub trait Source {
-    /// What its bytes are read from.
-    type Reader: Read;
-
-    /// Opens the input at the start of its decompressed content. A load that goes on reads from there too, to see that it is still the same.
-    ///
-    /// # Errors
-    /// When it cannot be opened; a stream can only once.
-    fn open(&self) -> io::Result<Self::Reader>;
-}
 
 /// What a load is told.
 #[derive(Debug)]
@@ -132,7 +120,9 @@ pub struct Outcome {
     pub records: RecordCounts,
     /// What is in each partition.
     pub partitions: Vec<PartitionReceipt>,
-    /// Length and digest of the input up to `position`; without one, of what was read of it.
+    /// The inputs that were read to their ends and have others behind them, in order.
+    pub finished: Vec<FinishedInput>,
+    /// Length and digest of the input behind these up to `position`; without one, of what was read of it.
     pub source: PrefixDigest,
     /// Lines without anything on them.
     pub blank_lines: u64,
@@ -152,6 +142,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Length and digest of each input that was begun, in order.
+    pub fn sources(&self) -> impl Iterator<Item = PrefixDigest> {
+        let finished = self.finished.iter().map(|input| input.digest);
+        finished.chain([self.source])
+    }
+
     /// What a job has come to at its position, over all its runs: the outcome of a load that had ended there.
     #[must_use]
     pub fn of(job: &JobPosition) -> Self {
@@ -166,6 +162,7 @@ impl Outcome {
             rows: counts.rows,
             records: counts.records,
             partitions: counts.partitions.iter().map(receipt).collect(),
+            finished: load.finished.clone(),
             source: load.prefix,
             blank_lines: counts.blank_lines,
             rejects_length: load.rejects.length,
@@ -185,14 +182,14 @@ impl Outcome {
     }
 }
 
-/// Runs a load from `position` to its end.
+/// Runs a load of `sources`, in this order, from `position` to its end. An earlier load, which `position` is of, may have had fewer of them.
 ///
 /// A load that was begun always has an [`Outcome`], also when it failed: what is in the topic must be known.
 ///
 /// # Errors
 /// What kept it from beginning: an input that cannot be opened or has changed, a rejects file that cannot be written.
 pub fn publish<S: Source, P: Produce>(
-    source: &S,
+    sources: &[S],
     position: &LoadPosition,
     options: &PublishOptions<'_>,
     mut hold: Option<HoldOn<'_>>,
@@ -204,9 +201,9 @@ pub fn publish<S: Source, P: Produce>(
     let mut start = position.clone();
     let mut replays = 0;
     loop {
-        let mut stream = open(source, &start, options)?;
+        let mut inputs = Inputs::open(sources, &start, options)?;
         let mut attempt = Attempt::new(&start, options, hold.as_mut(), &mut *sink, clock, events)?;
-        let mut end = attempt.run(&mut stream);
+        let mut end = attempt.run(&mut inputs);
         if let Some(reason) = rolled_back(&end) {
             let committed = attempt.committed_position();
             match committed.map(|committed| committed.unwrap_or_else(|| position.clone())) {
@@ -225,15 +222,22 @@ pub fn publish<S: Source, P: Produce>(
             }
         }
         let position = attempt.position(&end);
-        let counts = attempt.counts(&stream, &end);
-        let source = position.as_ref().map(|position| position.prefix);
+        let counts = attempt.counts(&inputs.stream, &end);
+        let (finished, source) = match &position {
+            Some(position) => (position.finished.clone(), position.prefix),
+            None => (
+                attempt.into_finished(),
+                inputs.stream.digest().unwrap_or_default(),
+            ),
+        };
         return Ok(Outcome {
             status: end.status(),
             error: end.error.take(),
             rows: counts.rows,
             records: counts.records,
             partitions: counts.partitions.iter().map(receipt).collect(),
-            source: source.or_else(|| stream.digest()).unwrap_or_default(),
+            finished,
+            source,
             blank_lines: counts.blank_lines,
             rejects_length: counts.rejects.length,
             producer_ids: sink.producer_ids(),
@@ -260,117 +264,6 @@ fn receipt((state, whole): &(PartitionPosition, bool)) -> PartitionReceipt {
         rows: state.rows,
         digest: whole.then_some(state.digest.value),
     }
-}
-
-/// The records of the input from `position` on.
-fn open<'p, S: Source>(
-    source: &S,
-    position: &LoadPosition,
-    options: &PublishOptions<'p>,
-) -> Result<RecordStream<'p, S::Reader>> {
-    let mut input = source
-        .open()
-        .map_err(|error| Error::input("cannot open the input", error))?;
-    let hasher = hash_prefix(&mut input, position)?;
-    refuse_closed_quote(source, position)?;
-    let (header, hold_last) = (options.plan.header(), options.hold_last);
-    let start = Start {
-        position: position.input,
-        end: position.end,
-        hasher: Some(hasher),
-        hold_last,
-    };
-    let reader = RowReader::go_on(input, options.csv, header, start)?;
-    let (plan, schema_id) = (options.plan, options.schema_id);
-    RecordStream::go_on(reader, plan, schema_id, &position.end, hold_last)
-}
-
-/// Reads what stands before the position, to see that it is still the same, and gives the hasher as it is there.
-fn hash_prefix(input: &mut impl Read, position: &LoadPosition) -> Result<PrefixHasher> {
-    let mut hasher = PrefixHasher::new();
-    if position.input.byte == 0 {
-        return Ok(hasher);
-    }
-    let mut buffer = vec![0; READ_BUFFER];
-    hash_up_to(input, position.input.byte, &mut hasher, &mut buffer)
-        .map_err(|error| Error::input("cannot read the input again", error))?;
-    if hasher.digest() != position.prefix {
-        return Err(changed(position.prefix.bytes, hasher.bytes()));
-    }
-    Ok(hasher)
-}
-
-/// Rows behind a quote that only the end of the input had ended are rows only as long as it ends there.
-fn refuse_closed_quote<S: Source>(source: &S, position: &LoadPosition) -> Result<()> {
-    let Some(quote) = position.end.open_quote else {
-        return Ok(());
-    };
-    let unreadable = |error| Error::input("cannot read the input again", error);
-    let mut input = source.open().map_err(unreadable)?;
-    let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
-    hash_up_to(&mut input, quote.length + 1, &mut hasher, &mut buffer).map_err(unreadable)?;
-    if hasher.bytes() == quote.length {
-        return Ok(());
-    }
-    let message = "a quote in it was not closed when it was loaded, so what stands behind was taken for rows of its own; the input has grown since, and may close it";
-    let place = ErrorPosition {
-        byte: quote.row.byte,
-        line: quote.row.line,
-        row: quote.row.row + 1,
-        column: None,
-    };
-    Err(Error::new(ErrorKind::InputChanged, message).at(place))
-}
-
-/// Whether there is more in the input than `known` of an earlier load, with which it must begin.
-///
-/// # Errors
-/// [`ErrorKind::InputChanged`] when it begins otherwise; [`ErrorKind::Input`] when it cannot be read.
-pub fn has_grown<S: Source>(source: &S, known: &PrefixDigest) -> Result<bool> {
-    let unreadable = |error| Error::input("cannot read the input again", error);
-    let mut input = source.open().map_err(unreadable)?;
-    let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
-    hash_up_to(&mut input, known.bytes, &mut hasher, &mut buffer).map_err(unreadable)?;
-    if hasher.digest() != *known {
-        return Err(changed(known.bytes, hasher.bytes()));
-    }
-    hash_up_to(&mut input, known.bytes + 1, &mut hasher, &mut buffer).map_err(unreadable)?;
-    Ok(hasher.bytes() > known.bytes)
-}
-
-/// The error of an input that does not begin as the load knows it.
-fn changed(known: u64, found: u64) -> Error {
-    let message = format!(
-        "the input is not the one the load began with: its first {known} bytes have changed (it has {found} of them)"
-    );
-    Error::new(ErrorKind::InputChanged, message)
-}
-
-/// Hashes `input` up to `end` bytes in all, or to its own end.
-fn hash_up_to(
-    input: &mut impl Read,
-    end: u64,
-    hasher: &mut PrefixHasher,
-    buffer: &mut [u8],
-) -> io::Result<()> {
-    while hasher.bytes() < end {
-        let wanted = usize::try_from(end - hasher.bytes()).unwrap_or(usize::MAX);
-        let size = wanted.min(buffer.len());
-        match input.read(&mut buffer[..size]) {
-            Ok(0) => break,
-            Ok(read) => hasher.update(&buffer[..read]),
-            Err(error) if is_passing(&error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-    )
 }
 
 /// The error of a sink that failed.

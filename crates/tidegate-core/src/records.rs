@@ -153,6 +153,11 @@ impl<'p, R: Read> RecordStream<'p, R> {
         }
     }
 
+    /// Where the reader has come to.
+    pub(crate) fn read_to(&self) -> Position {
+        self.reader.position()
+    }
+
     /// All that a load keeps of the input at [`position`](Self::position).
     pub(crate) fn place(&mut self) -> Result<Place> {
         if !self.plan.is_grouped() {

@@ -7,6 +7,7 @@
 //! {"row":5,"line":6,"byte":120,"column":"cpu","kind":"value","reason":"\"x\" is not a double","raw":"t,c,m,x,1"}
 //! ```
 //!
+//! Of a load of several inputs `file` stands first, the one the row is in; `line` and `byte` are places in that, while `row` counts through all of them.
 //! `raw` is the row without its line end; where it is not UTF-8 there is `raw_base64` instead. Of a row over the size limit only the beginning is kept, and
 //! `raw_length` says how long it was.
 //!
@@ -119,7 +120,10 @@ pub struct RejectsOptions {
 /// One line of the rejects file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectLine {
-    /// The row, from 1.
+    /// The input it stands in, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The row, from 1, counted through all inputs.
     pub row: u64,
     /// The physical line it starts on, from 1.
     pub line: u64,
@@ -143,10 +147,11 @@ pub struct RejectLine {
     pub raw_length: Option<u64>,
 }
 
-impl From<&BadRow> for RejectLine {
-    fn from(bad: &BadRow) -> Self {
+impl RejectLine {
+    fn new(file: Option<&str>, bad: &BadRow) -> Self {
         let text = std::str::from_utf8(&bad.raw).ok();
         Self {
+            file: file.map(str::to_owned),
             row: bad.row,
             line: bad.line,
             byte: bad.byte,
@@ -202,9 +207,9 @@ impl RejectsFile {
         })
     }
 
-    fn write(&mut self, bad: &BadRow) -> Result<()> {
-        let mut line = serde_json::to_vec(&RejectLine::from(bad))
-            .map_err(|error| self.failed(io::Error::from(error)))?;
+    fn write(&mut self, line: &RejectLine) -> Result<()> {
+        let mut line =
+            serde_json::to_vec(line).map_err(|error| self.failed(io::Error::from(error)))?;
         line.push(b'\n');
         self.writer
             .write_all(&line)
@@ -256,6 +261,8 @@ pub struct Rejects {
     on_bad_row: OnBadRow,
     max_rejects: MaxRejects,
     file: Option<RejectsFile>,
+    /// The input that is read, where there are several.
+    input: Option<String>,
     rows: u64,
 }
 
@@ -274,8 +281,14 @@ impl Rejects {
             on_bad_row: options.on_bad_row,
             max_rejects: options.max_rejects,
             file,
+            input: None,
             rows: at.rows,
         })
+    }
+
+    /// What comes from here on is of this input, where there are several.
+    pub(crate) fn begin_input(&mut self, name: Option<String>) {
+        self.input = name;
     }
 
     /// Takes bad rows that belong together: one row, or a group that one of them spoiled.
@@ -289,7 +302,7 @@ impl Rejects {
         }
         for bad in rows {
             if let Some(file) = &mut self.file {
-                file.write(bad)?;
+                file.write(&RejectLine::new(self.input.as_deref(), bad))?;
             }
             self.rows += 1;
         }

@@ -8,9 +8,10 @@
 
 use crate::clock::Clock;
 use crate::event::Event;
-use crate::position::LoadPosition;
+use crate::position::{FinishedInput, LoadPosition};
 use crate::produce::{Consume, SinkError};
-use crate::publish::{Outcome, PublishOptions, Source, publish};
+use crate::publish::{Outcome, PublishOptions, publish};
+use crate::read::Source;
 use crate::receipt::{Receipt, Status};
 use crate::{Error, ErrorKind, Result};
 
@@ -63,13 +64,13 @@ pub struct Compared<'a> {
     pub receipt: Option<&'a Receipt>,
 }
 
-/// Compares the records of `source` with those that `topic` gives.
+/// Compares the records of `sources`, one behind the other, with those that `topic` gives.
 ///
 /// # Errors
 /// [`ErrorKind::InputChanged`] when the input is not the one that the receipt speaks of; a bad row that the options do not allow;
 /// [`ErrorKind::Consume`] when the topic cannot be read.
 pub fn verify<S: Source, C: Consume>(
-    source: &S,
+    sources: &[S],
     options: &PublishOptions<'_>,
     compared: &Compared<'_>,
     topic: &mut C,
@@ -90,7 +91,7 @@ pub fn verify<S: Source, C: Consume>(
     let framed = options.schema_id.is_some();
     let mut sink = Comparison::new(topic, compared, options.plan, framed);
     let start = LoadPosition::start();
-    let mut outcome = publish(source, &start, options, None, &mut sink, clock, events)?;
+    let mut outcome = publish(sources, &start, options, None, &mut sink, clock, events)?;
 
     let mut difference = sink.difference()?;
     if difference.is_none() {
@@ -98,13 +99,20 @@ pub fn verify<S: Source, C: Consume>(
             return Err(error);
         }
         if outcome.status == Status::Complete {
-            check_source(&outcome, compared)?;
+            check_sources(&outcome, compared)?;
             difference = sink.extra()?;
         }
     }
     if let (None, Some(receipt), Status::Complete) = (&difference, compared.receipt, outcome.status)
     {
         difference = against_receipt(&outcome, &sink, receipt);
+    }
+    if let Some(difference) = &mut difference
+        && sources.len() > 1
+    {
+        difference.file = difference
+            .row
+            .and_then(|row| source_of(row, &outcome, sources));
     }
     let interrupted = difference.is_none() && outcome.status == Status::Interrupted;
     Ok(VerifyReport {
@@ -142,22 +150,45 @@ fn gone<C: Consume>(compared: &Compared<'_>, topic: &mut C) -> Result<Option<Str
     Ok(None)
 }
 
-/// The input must be the one of the receipt.
-fn check_source(outcome: &Outcome, compared: &Compared<'_>) -> Result<()> {
-    let source = compared.receipt.and_then(|receipt| receipt.sources.first());
-    let complete = compared
-        .receipt
-        .is_some_and(|receipt| receipt.status == Status::Complete);
-    match source {
-        // The receipt of a load that did not complete knows the beginning of its input only.
-        Some(source) if complete && !source.matches(&outcome.source) => {
+/// The name of the input that a row stands in.
+fn source_of<S: Source>(row: u64, outcome: &Outcome, sources: &[S]) -> Option<String> {
+    let mut last_row = 0;
+    let ends_before = |input: &&FinishedInput| {
+        last_row += input.rows;
+        last_row < row
+    };
+    let index = outcome.finished.iter().take_while(ends_before).count();
+    sources.get(index)?.name()
+}
+
+/// The inputs must be those of the receipt.
+fn check_sources(outcome: &Outcome, compared: &Compared<'_>) -> Result<()> {
+    let Some(receipt) = compared.receipt else {
+        return Ok(());
+    };
+    // The receipt of a load that did not complete knows the beginning of its inputs only.
+    if receipt.status != Status::Complete || receipt.sources.is_empty() {
+        return Ok(());
+    }
+    let (known, found) = (&receipt.sources, outcome.sources().collect::<Vec<_>>());
+    if known.len() != found.len() {
+        let message = format!(
+            "{} inputs were loaded, and {} are there to compare with",
+            known.len(),
+            found.len()
+        );
+        return Err(Error::new(ErrorKind::InputChanged, message));
+    }
+    let mut pairs = known.iter().zip(&found);
+    match pairs.find(|(known, found)| !known.matches(found)) {
+        None => Ok(()),
+        Some((changed, _)) => {
             let message = format!(
                 "{} is not the input that was loaded: its content has changed",
-                source.path
+                changed.path
             );
             Err(Error::new(ErrorKind::InputChanged, message))
         }
-        _ => Ok(()),
     }
 }
 

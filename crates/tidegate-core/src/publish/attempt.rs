@@ -16,10 +16,11 @@ use crate::event::Event;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::partition::Partitioner;
-use crate::position::{LoadPosition, PartitionPosition, RejectsPosition};
+use crate::position::{FinishedInput, LoadPosition, PartitionPosition, RejectsPosition};
 use crate::produce::{OutRecord, Produce, Settled, UnknownOffset};
+use crate::publish::inputs::Inputs;
 use crate::publish::{CommitCadence, HoldOn, PublishOptions, sink_failed};
-use crate::read::{BadRow, BadRowKind, Place};
+use crate::read::{BadRow, BadRowKind, Place, Source};
 use crate::receipt::{RecordCounts, RowCounts, Status};
 use crate::records::{EncodedRecord, RecordStream, Step};
 use crate::rejects::{self, Rejects};
@@ -41,8 +42,11 @@ pub(super) struct Attempt<'a, 'h, P> {
     pub(super) settled: Vec<Settled>,
     /// Rows worked off, in a record or rejected, over the whole load.
     pub(super) rows: u64,
-    /// Where the last record that was appended ends in the input.
+    /// Bytes of all inputs up to the end of the last record that was appended.
     pub(super) bytes: u64,
+    /// The inputs that were read to their ends, and the bytes of these.
+    finished: Vec<FinishedInput>,
+    bytes_before: u64,
     blank_lines: u64,
     /// Where the load stopped, if the stream has gone on from there by a record that was not sent.
     stopped_at: Option<Place>,
@@ -62,7 +66,7 @@ struct Commits {
     cadence: CommitCadence,
     /// How long to wait with the next one.
     interval: Duration,
-    /// The place in the input at which the clock is looked at next.
+    /// After how many bytes of all inputs the clock is looked at next.
     look_at: u64,
 }
 
@@ -139,7 +143,9 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             hasher: RecordHasher::new(),
             settled: Vec::new(),
             rows: position.input.row,
-            bytes: position.input.byte,
+            bytes: position.bytes(),
+            finished: position.finished.clone(),
+            bytes_before: position.bytes() - position.input.byte,
             blank_lines: position.blank_lines,
             stopped_at: None,
             started: now,
@@ -150,14 +156,14 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         })
     }
 
-    /// Works off the whole stream, and whatever ends that, waits for the outcome of all that was sent and closes the books.
-    pub(super) fn run<R: Read>(&mut self, stream: &mut RecordStream<'_, R>) -> End {
+    /// Works off all inputs, and whatever ends that, waits for the outcome of all that was sent and closes the books.
+    pub(super) fn run<S: Source>(&mut self, inputs: &mut Inputs<'_, '_, S>) -> End {
         (self.events)(Event::Started {
             after_row: self.rows,
         });
-        let (interrupted, mut error) = match self.send(stream) {
+        let (interrupted, mut error) = match self.send_all(inputs) {
             Ok(interrupted) => (interrupted, None),
-            Err(error) => (false, Some(error)),
+            Err(error) => (false, Some(error.in_source(inputs.name()))),
         };
         // What comes first is the cause; the rest follows from it.
         let sink_is_sound = is_sound(error.as_ref());
@@ -171,7 +177,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         keep(self.find_unknown_offsets());
         keep(self.rejects.sync().map(drop));
         keep(self.ledger.close(self.rows, self.rejects.rows()));
-        let place = self.place(stream).unwrap_or_else(|wrong| {
+        let place = self.place(&mut inputs.stream).unwrap_or_else(|wrong| {
             keep(Err(wrong));
             None
         });
@@ -210,7 +216,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         }
         let (interval, bytes) = (commits.interval, commits.cadence.bytes);
         commits.look_at = self.bytes + limits::COMMIT_LOOK_BYTES.min(bytes);
-        let since = self.bytes.saturating_sub(commits.last.input.byte);
+        let since = self.bytes.saturating_sub(commits.last.bytes());
         since >= bytes || self.clock.monotonic().saturating_sub(commits.at) >= interval
     }
 
@@ -221,7 +227,8 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         let Some(commits) = &self.commits else {
             return Ok(());
         };
-        if place.input == commits.last.input && !is_complete {
+        let (last, count) = (&commits.last, self.finished.len());
+        if (place.input, count) == (last.input, last.finished.len()) && !is_complete {
             return Ok(());
         }
         let began = self.clock.monotonic();
@@ -246,6 +253,31 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
     /// The position of the last commit that took place, after a rollback.
     pub(super) fn committed_position(&mut self) -> Result<Option<LoadPosition>> {
         self.sink.committed().map_err(sink_failed)
+    }
+
+    /// One input behind the other. True when it was interrupted.
+    fn send_all<S: Source>(&mut self, inputs: &mut Inputs<'_, '_, S>) -> Result<bool> {
+        self.rejects.begin_input(inputs.name_among_several());
+        while !self.send(&mut inputs.stream)? {
+            let (read_to, blank_lines) = (inputs.stream.read_to(), inputs.stream.blank_lines());
+            if read_to.row != self.rows && !inputs.is_last() {
+                let message = format!(
+                    "an input ended with row {}, and {} were worked off",
+                    read_to.row, self.rows
+                );
+                return Err(Error::internal(message));
+            }
+            let Some(finished) = inputs.next_source()? else {
+                self.take_back(inputs.stream.position().row)?;
+                self.rejects.check(self.rows, true)?;
+                return Ok(false);
+            };
+            self.blank_lines += blank_lines;
+            self.bytes_before += finished.digest.bytes;
+            self.finished.push(finished);
+            self.rejects.begin_input(inputs.name_among_several());
+        }
+        Ok(true)
     }
 
     /// The path: every record of the stream goes to its partition and into the books. True when it was interrupted.
@@ -295,12 +327,9 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                     self.poll()?;
                     self.look_at_the_clock();
                 }
-                Step::End => break,
+                Step::End => return Ok(false),
             }
         }
-        self.take_back(stream.position().row)?;
-        self.rejects.check(self.rows, true)?;
-        Ok(false)
     }
 
     /// At the end of an input whose last group is held: rows of it that were rejected already are no more than `rows` are worked off.
@@ -337,7 +366,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         let hash = self.hasher.hash(key_term, record.value, &[]);
         self.ledger.append(partition, hash, record.rows);
         self.rows += u64::from(record.rows);
-        self.bytes = record.end.byte;
+        self.bytes = self.bytes_before + record.end.byte;
         if number.is_multiple_of(limits::RECORDS_PER_POLL) {
             self.poll()?;
         }
@@ -460,9 +489,15 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         end.place.as_ref().map(|place| self.position_at(place))
     }
 
+    /// The inputs that were read to their ends.
+    pub(super) fn into_finished(self) -> Vec<FinishedInput> {
+        self.finished
+    }
+
     fn position_at(&self, place: &Place) -> LoadPosition {
         let state = |(state, _): (PartitionPosition, bool)| state;
         LoadPosition {
+            finished: self.finished.clone(),
             input: place.input,
             prefix: place.prefix,
             records: self.ledger.totals().appended,

@@ -16,6 +16,8 @@
 //!
 //! A reader starts anywhere that a [`Position`] says a row starts, so that a resumed load and a fresh one are the same code.
 
+use std::io;
+
 use crate::digest::{PrefixDigest, PrefixHasher};
 use crate::position::InputEnd;
 
@@ -32,6 +34,24 @@ pub use header::Header;
 pub use reader::{ReadRow, RowReader};
 pub(crate) use row::show_text;
 pub use row::{BadRow, BadRowKind, Row};
+
+/// An input: where rows come from. A load may have several, which are read one behind the other as one sequence of rows. Each has the same header, and no
+/// row or group goes on from one into the next.
+pub trait Source {
+    /// What its bytes are read from.
+    type Reader: io::Read;
+
+    /// What it is called in errors, and, where there are several inputs, in the rejects.
+    fn name(&self) -> Option<String> {
+        None
+    }
+
+    /// Opens the input at the start of its decompressed content. A load that goes on reads from there too, to see that it is still the same.
+    ///
+    /// # Errors
+    /// When it cannot be opened; a stream can only once.
+    fn open(&self) -> io::Result<Self::Reader>;
+}
 
 /// The start of a row in the decompressed input: where reading can begin, or begin again.
 #[derive(

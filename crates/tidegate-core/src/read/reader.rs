@@ -109,27 +109,27 @@ impl<R: Read> RowReader<R> {
 
     fn begin(input: R, format: &CsvFormat, start: Start) -> Result<Self> {
         format.check()?;
-        let hold_last = start.hold_last;
+        let (hold_last, position) = (start.hold_last, start.position);
         let mut reader = Self::bare(input, format, start);
         reader.skip_byte_order_mark()?;
         let header = reader.read_header()?;
         reader.splitter.keep_fields(header.len() + 1);
         reader.header = header;
-        reader.rows = 0;
+        reader.rows = position.row;
         reader.blank_lines = 0;
         if hold_last {
             reader.buffer.hold_last();
         }
         if hold_last && reader.line_end == 0 {
             // It may not be the whole header yet.
-            (reader.start, reader.line) = (Position::START, Position::START.line);
+            (reader.start, reader.line) = (position, position.line);
             reader.hold();
         }
         Ok(reader)
     }
 
-    /// Goes on at `position`, to which `input` was already brought: from [`Position::START`] as [`open`](Self::open) does,
-    /// with a check that the header is still `header`; from elsewhere without reading a header.
+    /// Goes on at `position`, to which `input` was already brought: from its first byte as [`open`](Self::open) does,
+    /// with a check that the header is still `header`; from elsewhere without reading a header. Rows are counted from `position` on.
     ///
     /// # Errors
     /// As [`open`](Self::open), and [`ErrorKind::InputChanged`] when the header found is another one.
@@ -160,7 +160,7 @@ impl<R: Read> RowReader<R> {
             }
             if reader.header != *header {
                 let message = format!(
-                    "the header has changed: it was {}, it is {}",
+                    "the header is another one: it must be {}, it is {}",
                     show_text(header.names().join(",").as_bytes()),
                     show_text(reader.header.names().join(",").as_bytes())
                 );

@@ -37,9 +37,12 @@ pub struct Difference {
     pub partition: Option<i32>,
     /// The offset of the record in the topic; null where there is none.
     pub offset: Option<i64>,
+    /// The input that the line is of, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Physical line on which the row starts that is to blame, or the expected record's first row; null where no record is expected.
     pub line: Option<u64>,
-    /// That row.
+    /// That row, counted through all inputs.
     pub row: Option<u64>,
     /// The column that differs, or the field where it is taken from none.
     pub column: Option<String>,
@@ -55,6 +58,7 @@ impl Difference {
             what,
             partition: Some(partition),
             offset: None,
+            file: None,
             line: None,
             row: None,
             column: None,
@@ -82,6 +86,7 @@ impl std::fmt::Display for Difference {
                 .map(|partition| format!("partition {partition}")),
         );
         places.extend(self.offset.map(|offset| format!("offset {offset}")));
+        places.extend(self.file.clone());
         if let (Some(line), Some(row)) = (self.line, self.row) {
             places.push(format!("line {line} (row {row})"));
         }

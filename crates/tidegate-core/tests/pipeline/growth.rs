@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use tidegate_core::position::LoadPosition;
-use tidegate_core::publish::{CommitCadence, Outcome, Source};
+use tidegate_core::publish::{CommitCadence, Outcome};
+use tidegate_core::read::Source;
 use tidegate_core::receipt::{PartitionReceipt, Status};
 use tidegate_core::{Error, ErrorKind};
 

@@ -126,7 +126,7 @@ fn a_counter_counts_what_a_topic_would_get() {
     let options = setup.options(&interrupt);
     let start = LoadPosition::start();
     let counted = publish(
-        &input,
+        std::slice::from_ref(&input),
         &start,
         &options,
         None,

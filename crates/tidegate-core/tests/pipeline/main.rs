@@ -4,6 +4,7 @@
 
 mod growth;
 mod hold;
+mod inputs;
 mod interruption;
 mod load;
 mod rejects;

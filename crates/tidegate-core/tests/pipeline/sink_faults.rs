@@ -227,7 +227,7 @@ fn a_sink_that_settles_more_than_it_was_given_is_found_out() {
     let (setup, interrupt) = (Setup::rows(), false.into());
     let clock = tidegate_core::clock::ManualClock::new();
     let outcome = publish(
-        &rows(9, |_| false),
+        &[rows(9, |_| false)],
         &LoadPosition::start(),
         &setup.options(&interrupt),
         None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tidegate_core::Result;
 use tidegate_core::clock::ManualClock;
+use tidegate_core::digest::PrefixDigest;
 use tidegate_core::encode::ValueFormat;
 use tidegate_core::event::Event;
 use tidegate_core::job::Delivery;
@@ -19,8 +20,8 @@ use tidegate_core::produce::{
     Committed, Consume, ConsumedRecord, OutRecord, Produce, RolledBack, Settled, SinkError,
     UnknownOffset,
 };
-use tidegate_core::publish::{CommitCadence, HoldOn, Outcome, PublishOptions, Source, publish};
-use tidegate_core::read::{CsvFormat, RowReader};
+use tidegate_core::publish::{CommitCadence, HoldOn, Outcome, PublishOptions, publish};
+use tidegate_core::read::{CsvFormat, RowReader, Source};
 use tidegate_core::receipt::{RECEIPT_VERSION, Receipt, SourceIdentity};
 use tidegate_core::rejects::{OnBadRow, RejectsOptions};
 use tidegate_core::schema::{PlanRequest, RecordPlan};
@@ -164,10 +165,21 @@ impl Setup {
         hold: Option<HoldOn<'_>>,
         events: &mut dyn FnMut(Event<'_>),
     ) -> Result<Outcome> {
+        self.publish_all(position, std::slice::from_ref(input), sink, hold, events)
+    }
+
+    pub(crate) fn publish_all<S: Source>(
+        &self,
+        position: &LoadPosition,
+        inputs: &[S],
+        sink: &mut MemorySink,
+        hold: Option<HoldOn<'_>>,
+        events: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Outcome> {
         let clock = Rc::clone(&sink.clock);
         let interrupt = Rc::clone(&sink.interrupt);
         let options = self.options(&interrupt);
-        publish(input, position, &options, hold, sink, &*clock, events)
+        publish(inputs, position, &options, hold, sink, &*clock, events)
     }
 }
 
@@ -181,10 +193,10 @@ const GROUP_SCHEMA: &str = r#"{"type": "record", "name": "Usage", "fields": [
 
 /// The receipt of a load that wrote to these tests' topic.
 pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
-    let source = SourceIdentity {
-        path: "usage.csv".into(),
-        length: outcome.source.bytes,
-        xxh3_128: outcome.source.hash,
+    let source = |(digest, number): (PrefixDigest, usize)| SourceIdentity {
+        path: format!("usage-{number}.csv"),
+        length: digest.bytes,
+        xxh3_128: digest.hash,
     };
     let receipt = Receipt {
         version: RECEIPT_VERSION,
@@ -198,7 +210,7 @@ pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
         schema_id: None,
         partitioner: "murmur2".into(),
         plan: serde_json::Value::Null,
-        sources: vec![source],
+        sources: outcome.sources().zip(0..).map(source).collect(),
         rows: outcome.rows,
         records: outcome.records,
         blank_lines: outcome.blank_lines,

@@ -31,7 +31,7 @@ fn check(
     };
     let mut reader = MemoryReader::new(topic.clone());
     verify(
-        input,
+        std::slice::from_ref(input),
         &setup.options(&interrupt),
         &compared,
         &mut reader,
@@ -372,7 +372,7 @@ fn an_interrupted_comparison_claims_nothing() {
         receipt: None,
     };
     let report = verify(
-        &input,
+        std::slice::from_ref(&input),
         &setup.options(&interrupt),
         &compared,
         &mut MemoryReader::new(topic),

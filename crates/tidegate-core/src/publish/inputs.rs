@@ -1,0 +1,245 @@
+//! The inputs of a load, one behind the other: which of them is read, and that those before it are still what they were.
+//!
+//! Each input is a [`RecordStream`] of its own. Rows are numbered through all of them; bytes and lines begin anew in each.
+
+use std::io::{self, Read};
+
+use crate::digest::{PrefixDigest, PrefixHasher};
+use crate::error::ErrorPosition;
+use crate::limits::READ_BUFFER;
+use crate::position::{FinishedInput, LoadPosition};
+use crate::publish::PublishOptions;
+use crate::read::{Position, RowReader, Source, Start};
+use crate::records::RecordStream;
+use crate::{Error, ErrorKind, Result};
+
+/// The input that is read, and those behind it.
+pub(super) struct Inputs<'a, 'p, S: Source> {
+    sources: &'a [S],
+    options: &'a PublishOptions<'p>,
+    /// Which of them is read, from 0.
+    index: usize,
+    /// Rows of those before it.
+    rows_before: u64,
+    pub(super) stream: RecordStream<'p, S::Reader>,
+}
+
+impl<'a, 'p, S: Source> Inputs<'a, 'p, S> {
+    /// Brings the inputs to `position`, having read what stands before it again.
+    pub(super) fn open(
+        sources: &'a [S],
+        position: &LoadPosition,
+        options: &'a PublishOptions<'p>,
+    ) -> Result<Self> {
+        check_finished(sources, &position.finished)?;
+        let index = position.finished.len();
+        let Some(source) = sources.get(index) else {
+            return Err(too_few(index + 1, sources.len()));
+        };
+        let is_last = index + 1 == sources.len();
+        Ok(Self {
+            sources,
+            options,
+            index,
+            rows_before: position.finished.iter().map(|input| input.rows).sum(),
+            stream: open(source, position, options, is_last)?,
+        })
+    }
+
+    /// Whether there are no others behind the one that is read.
+    pub(super) fn is_last(&self) -> bool {
+        self.index + 1 == self.sources.len()
+    }
+
+    /// What the input that is read is called.
+    pub(super) fn name(&self) -> Option<String> {
+        self.sources[self.index].name()
+    }
+
+    /// As [`name`](Self::name), where there are several to tell apart.
+    pub(super) fn name_among_several(&self) -> Option<String> {
+        self.name().filter(|_| self.sources.len() > 1)
+    }
+
+    /// Goes on with the next input behind one that has ended, and gives what that was; `None` behind the last.
+    pub(super) fn next_source(&mut self) -> Result<Option<FinishedInput>> {
+        if self.is_last() {
+            return Ok(None);
+        }
+        let digest = self.stream.digest();
+        let digest = digest.ok_or_else(|| Error::internal("an input was read without a digest"))?;
+        let row = self.stream.read_to().row;
+        let start = LoadPosition {
+            input: Position {
+                row,
+                ..Position::START
+            },
+            ..LoadPosition::start()
+        };
+        let finished = FinishedInput {
+            digest,
+            rows: row - self.rows_before,
+        };
+        self.index += 1;
+        self.rows_before = row;
+        let next = &self.sources[self.index];
+        self.stream = open(next, &start, self.options, self.is_last())?;
+        Ok(Some(finished))
+    }
+}
+
+/// The records of an input from `position` on.
+fn open<'p, S: Source>(
+    source: &S,
+    position: &LoadPosition,
+    options: &PublishOptions<'p>,
+    is_last: bool,
+) -> Result<RecordStream<'p, S::Reader>> {
+    let opened = || {
+        let mut input = source
+            .open()
+            .map_err(|error| Error::input("cannot open the input", error))?;
+        let hasher = hash_prefix(&mut input, position)?;
+        refuse_closed_quote(source, position)?;
+        // Only the last one may still grow.
+        let (header, hold_last) = (options.plan.header(), options.hold_last && is_last);
+        let start = Start {
+            position: position.input,
+            end: position.end,
+            hasher: Some(hasher),
+            hold_last,
+        };
+        let reader = RowReader::go_on(input, options.csv, header, start)?;
+        let (plan, schema_id) = (options.plan, options.schema_id);
+        RecordStream::go_on(reader, plan, schema_id, &position.end, hold_last)
+    };
+    opened().map_err(|error: Error| error.in_source(source.name()))
+}
+
+/// Reads the inputs again that were read to their ends, to see that they still are what they were, and end where they did.
+fn check_finished<S: Source>(sources: &[S], finished: &[FinishedInput]) -> Result<()> {
+    for (source, known) in sources.iter().zip(finished) {
+        match has_grown(source, &known.digest) {
+            Ok(false) => {}
+            Ok(true) => {
+                let message = format!(
+                    "the input has grown since the load read it to its end ({} bytes) and went on with the next one",
+                    known.digest.bytes
+                );
+                let error = Error::new(ErrorKind::InputChanged, message);
+                return Err(error.in_source(source.name()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is more in the inputs than a load had read at `known`, with which they must begin.
+///
+/// # Errors
+/// [`ErrorKind::InputChanged`] when they begin otherwise; [`ErrorKind::Input`] when one cannot be read.
+pub fn has_more<S: Source>(sources: &[S], known: &LoadPosition) -> Result<bool> {
+    check_finished(sources, &known.finished)?;
+    let index = known.finished.len();
+    let Some(source) = sources.get(index) else {
+        return Err(too_few(index + 1, sources.len()));
+    };
+    Ok(has_grown(source, &known.prefix)? || sources.len() > index + 1)
+}
+
+/// Whether there is more in the input than `known`, with which it must begin.
+fn has_grown<S: Source>(source: &S, known: &PrefixDigest) -> Result<bool> {
+    let grown = || {
+        let unreadable = |error| Error::input("cannot read the input again", error);
+        let mut input = source.open().map_err(unreadable)?;
+        let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
+        hash_up_to(&mut input, known.bytes, &mut hasher, &mut buffer).map_err(unreadable)?;
+        if hasher.digest() != *known {
+            return Err(changed(known.bytes, hasher.bytes()));
+        }
+        hash_up_to(&mut input, known.bytes + 1, &mut hasher, &mut buffer).map_err(unreadable)?;
+        Ok(hasher.bytes() > known.bytes)
+    };
+    grown().map_err(|error: Error| error.in_source(source.name()))
+}
+
+/// Reads what stands before the position, to see that it is still the same, and gives the hasher as it is there.
+fn hash_prefix(input: &mut impl Read, position: &LoadPosition) -> Result<PrefixHasher> {
+    let mut hasher = PrefixHasher::new();
+    if position.input.byte == 0 {
+        return Ok(hasher);
+    }
+    let mut buffer = vec![0; READ_BUFFER];
+    hash_up_to(input, position.input.byte, &mut hasher, &mut buffer)
+        .map_err(|error| Error::input("cannot read the input again", error))?;
+    if hasher.digest() != position.prefix {
+        return Err(changed(position.prefix.bytes, hasher.bytes()));
+    }
+    Ok(hasher)
+}
+
+/// Rows behind a quote that only the end of the input had ended are rows only as long as it ends there.
+fn refuse_closed_quote<S: Source>(source: &S, position: &LoadPosition) -> Result<()> {
+    let Some(quote) = position.end.open_quote else {
+        return Ok(());
+    };
+    let unreadable = |error| Error::input("cannot read the input again", error);
+    let mut input = source.open().map_err(unreadable)?;
+    let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
+    hash_up_to(&mut input, quote.length + 1, &mut hasher, &mut buffer).map_err(unreadable)?;
+    if hasher.bytes() == quote.length {
+        return Ok(());
+    }
+    let message = "a quote in it was not closed when it was loaded, so what stands behind was taken for rows of its own; the input has grown since, and may close it";
+    let place = ErrorPosition {
+        byte: quote.row.byte,
+        line: quote.row.line,
+        row: quote.row.row + 1,
+        column: None,
+    };
+    Err(Error::new(ErrorKind::InputChanged, message).at(place))
+}
+
+/// The error of an input that does not begin as the load knows it.
+fn changed(known: u64, found: u64) -> Error {
+    let message = format!(
+        "the input is not the one the load began with: its first {known} bytes have changed (it has {found} of them)"
+    );
+    Error::new(ErrorKind::InputChanged, message)
+}
+
+/// The error of a load that had come to more inputs than there are.
+fn too_few(known: usize, found: usize) -> Error {
+    let message = format!(
+        "the inputs are not those the load began with: it has come to the one of number {known}, and there are {found}"
+    );
+    Error::new(ErrorKind::InputChanged, message)
+}
+
+/// Hashes `input` up to `end` bytes in all, or to its own end.
+fn hash_up_to(
+    input: &mut impl Read,
+    end: u64,
+    hasher: &mut PrefixHasher,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    while hasher.bytes() < end {
+        let wanted = usize::try_from(end - hasher.bytes()).unwrap_or(usize::MAX);
+        let size = wanted.min(buffer.len());
+        match input.read(&mut buffer[..size]) {
+            Ok(0) => break,
+            Ok(read) => hasher.update(&buffer[..read]),
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
+}
