@@ -23,6 +23,9 @@ pub const MAX_GROUP_SIZE: usize = 8 * 1024 * 1024;
 /// Most rows in one record of a group; a longer group is a bad one.
 pub const MAX_GROUP_ROWS: usize = 1_000_000;
 
+/// Inputs of one load: its position names them all, and must fit into a record.
+pub const MAX_INPUTS: usize = 1_000;
+
 /// Levels of a field's default in a schema; a deeper one is refused.
 pub const MAX_DEFAULT_DEPTH: usize = 64;
 

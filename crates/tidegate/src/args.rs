@@ -265,9 +265,9 @@ pub(crate) enum OnBadRow {
 /// `tidegate publish`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// CSV file; - reads stdin
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// CSV files, one behind the other; - reads stdin
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
     /// Topic to publish to
     #[arg(short, long, value_name = "TOPIC")]
     pub(crate) topic: String,
@@ -519,9 +519,9 @@ pub(crate) struct BalanceArgs {
 /// `tidegate verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// CSV file that was published [default: the one the receipt names]
+    /// CSV files that were published [default: those the receipt names]
     #[arg(value_name = "FILE", required_unless_present = "receipt")]
-    pub(crate) file: Option<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// Topic to compare with [default: the one the receipt names]
     #[arg(
         short,

@@ -8,14 +8,8 @@ use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use tidegate::core::encode::ValueFormat;
-use tidegate::core::infer::{InferOptions, Inferred, infer};
-use tidegate::core::key::KeyChoice;
-use tidegate::core::publish::Source;
-use tidegate::core::read::{CsvFormat, Header, RowReader};
-use tidegate::core::schema::{PlanRequest, RecordPlan};
+use tidegate::core::read::{CsvFormat, Header, RowReader, Source};
 
-use crate::args::{CsvArgs, Format, RecordArgs};
 use crate::failure::{Failure, Kind};
 use crate::signals::Interrupt;
 use crate::stream::Stream;
@@ -31,7 +25,6 @@ const COMPRESSED: [(&[u8], &str, &str); 3] = [
 #[derive(Debug)]
 pub(crate) struct Input {
     path: PathBuf,
-    format: CsvFormat,
     header: Header,
     from: From,
     rows_guess: Option<u64>,
@@ -60,10 +53,10 @@ impl Input {
     /// Opens `path` (`-` is standard input) and reads its header.
     pub(crate) fn prepare(
         path: &Path,
-        csv: &CsvArgs,
+        format: &CsvFormat,
         interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
-        let prepared = Self::prepare_whole(path, csv, interrupt);
+        let prepared = Self::prepare_whole(path, format, interrupt);
         // A stream that a signal stopped before its header came is no unreadable one.
         prepared.map_err(|failure| {
             if interrupt.is_set() {
@@ -74,9 +67,11 @@ impl Input {
         })
     }
 
-    fn prepare_whole(path: &Path, csv: &CsvArgs, interrupt: &Interrupt) -> Result<Self, Failure> {
-        let format = csv_format(csv)?;
-        format.check()?;
+    fn prepare_whole(
+        path: &Path,
+        format: &CsvFormat,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Failure> {
         let unreadable = |error| {
             Failure::new(Kind::LocalIo, format!("cannot read {}", path.display())).because(error)
         };
@@ -96,11 +91,10 @@ impl Input {
             return Self::stream(path, format, Stream::new(file, interrupt));
         }
         let mut start = Vec::new();
-        let (header, seen) = read_header(path, &mut file, &format, &mut start)?;
+        let (header, seen) = read_header(path, &mut file, format, &mut start)?;
         let rows_guess = guess_rows(&start, seen, metadata.len());
         Ok(Self {
             path: path.to_owned(),
-            format,
             header,
             from: From::File(metadata.len()),
             rows_guess,
@@ -109,16 +103,15 @@ impl Input {
 
     fn stream(
         path: &Path,
-        format: CsvFormat,
+        format: &CsvFormat,
         mut stream: impl Read + Send + 'static,
     ) -> Result<Self, Failure> {
         let mut start = Vec::new();
-        let (header, _) = read_header(path, &mut stream, &format, &mut start)?;
+        let (header, _) = read_header(path, &mut stream, format, &mut start)?;
         let whole: Box<dyn ReadDebug> = Box::new(Cursor::new(start).chain(stream));
         let from = From::Stream(Mutex::new(Some(whole)));
         Ok(Self {
             path: path.to_owned(),
-            format,
             header,
             from,
             rows_guess: None,
@@ -142,9 +135,9 @@ impl Input {
         }
     }
 
-    /// How it is written.
-    pub(crate) fn format(&self) -> &CsvFormat {
-        &self.format
+    /// Its columns.
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
     }
 
     /// Its length in bytes, where that is known.
@@ -164,75 +157,14 @@ impl Input {
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.from, From::File(_))
     }
-
-    /// Infers a schema from the rows.
-    pub(crate) fn infer(
-        &self,
-        record_name: &str,
-        group_by: &[String],
-        format: Format,
-    ) -> Result<Inferred, Failure> {
-        if !self.is_file() {
-            let failure = Failure::new(
-                Kind::Usage,
-                format!(
-                    "no schema: {} can be read only once, so none can be inferred from it",
-                    self.name()
-                ),
-            );
-            return Err(failure.hint(
-                "--schema FILE.avsc names one; `tidegate schema infer` makes one from a file",
-            ));
-        }
-        let unreadable = |error| {
-            Failure::new(Kind::LocalIo, format!("cannot read {}", self.name())).because(error)
-        };
-        let reader = RowReader::open(Source::open(self).map_err(unreadable)?, self.format.clone())?;
-        let null_token = self.format.null_token.as_deref();
-        let options = InferOptions {
-            record_name,
-            group_by,
-            null_token,
-            format: value_format(format),
-        };
-        Ok(infer(reader, &options)?)
-    }
-
-    /// Compiles the plan of its records.
-    pub(crate) fn plan(&self, schema: &str, args: &RecordArgs) -> Result<RecordPlan, Failure> {
-        let key = if args.no_key {
-            KeyChoice::None
-        } else if args.key.is_empty() {
-            KeyChoice::Default
-        } else {
-            KeyChoice::Columns(args.key.clone())
-        };
-        self.plan_with(schema, value_format(args.format()), &key, &args.group_by)
-    }
-
-    /// As [`plan`](Self::plan), from resolved options.
-    pub(crate) fn plan_with(
-        &self,
-        schema: &str,
-        format: ValueFormat,
-        key: &KeyChoice,
-        group_by: &[String],
-    ) -> Result<RecordPlan, Failure> {
-        let request = PlanRequest {
-            schema,
-            header: &self.header,
-            csv: &self.format,
-            format,
-            key,
-            group_by,
-            map: &[],
-        };
-        Ok(RecordPlan::compile(&request)?)
-    }
 }
 
 impl Source for Input {
     type Reader = Box<dyn Read + Send>;
+
+    fn name(&self) -> Option<String> {
+        Some(Input::name(self))
+    }
 
     /// Opens a file; a stream only once.
     fn open(&self) -> io::Result<Self::Reader> {
@@ -250,29 +182,6 @@ impl Source for Input {
             }
         }
     }
-}
-
-/// The format as the pipeline has it.
-pub(crate) fn value_format(format: Format) -> ValueFormat {
-    match format {
-        Format::Avro => ValueFormat::Avro,
-        Format::Json => ValueFormat::Json,
-    }
-}
-
-fn csv_format(csv: &CsvArgs) -> Result<CsvFormat, Failure> {
-    let max_row_size = usize::try_from(csv.max_row_size()).map_err(|_| {
-        Failure::new(
-            Kind::Usage,
-            "--max-row-size is larger than this machine can address",
-        )
-    })?;
-    Ok(CsvFormat {
-        delimiter: csv.delimiter(),
-        null_token: csv.null.clone(),
-        max_row_size,
-        ..CsvFormat::default()
-    })
 }
 
 /// Reads the header, keeping in `start` everything that was read for it; returns how many of these bytes the header took.
@@ -339,18 +248,10 @@ fn guess_rows(start: &[u8], header_bytes: u64, length: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn csv() -> CsvArgs {
-        CsvArgs {
-            delimiter: None,
-            null: None,
-            max_row_size: None,
-        }
-    }
-
     fn open(content: &[u8]) -> Result<Input, Failure> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        Input::prepare(file.path(), &csv(), &Interrupt::default())
+        Input::prepare(file.path(), &CsvFormat::default(), &Interrupt::default())
     }
 
     #[test]
@@ -370,8 +271,12 @@ mod tests {
         assert_eq!(failure.kind(), Kind::Input);
         assert!(failure.to_string().contains("gzip"), "{failure}");
         assert_eq!(open(b"").unwrap_err().kind(), Kind::Input);
-        let missing =
-            Input::prepare(Path::new("/nowhere/a.csv"), &csv(), &Interrupt::default()).unwrap_err();
+        let missing = Input::prepare(
+            Path::new("/nowhere/a.csv"),
+            &CsvFormat::default(),
+            &Interrupt::default(),
+        )
+        .unwrap_err();
         assert_eq!(missing.kind(), Kind::LocalIo);
         assert!(missing.to_string().contains("/nowhere/a.csv"), "{missing}");
     }
@@ -380,7 +285,7 @@ mod tests {
     fn a_stream_is_read_once_and_whole() {
         let input = Input::stream(
             Path::new("-"),
-            CsvFormat::default(),
+            &CsvFormat::default(),
             Cursor::new(b"a\n1\n2\n"),
         )
         .unwrap();
@@ -391,9 +296,5 @@ mod tests {
             .unwrap();
         assert_eq!(text, "a\n1\n2\n");
         assert!(Source::open(&input).is_err());
-        assert_eq!(
-            input.infer("r", &[], Format::Json).unwrap_err().kind(),
-            Kind::Usage
-        );
     }
 }

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 
 use tidegate::bridge::{Job, JobSink, job_positions};
 use tidegate::core;
-use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
+use tidegate::core::job::{Delivery, JobPosition};
 use tidegate::core::position::LoadPosition;
 use tidegate::core::produce::SinkError;
-use tidegate::core::publish::has_grown;
+use tidegate::core::publish::has_more;
 use tidegate::kafka::producer::ProducerConfig;
 use tidegate::kafka::{self, Client};
 
 use crate::args::{DeliveryChoice, JobArgs, PublishArgs};
 use crate::failure::{Failure, Kind};
-use crate::input::Input;
+use crate::inputs::Inputs;
 use crate::options::other;
 
 /// The job of a load, as it stood when it was looked for.
@@ -39,17 +39,17 @@ impl LoadJob {
     /// cluster without a topic for positions.
     pub(crate) fn find(
         args: &PublishArgs,
-        input: &Input,
+        inputs: &Inputs,
         client: &Client,
     ) -> Result<Option<Self>, Failure> {
-        if !input.is_file() {
-            return refuse_stream(args, input).map(|()| None);
+        if !inputs.is_file() {
+            return refuse_stream(args, inputs).map(|()| None);
         }
         let typed = args.delivery.delivery.map(|choice| match choice {
             DeliveryChoice::ExactlyOnce => Delivery::ExactlyOnce,
             DeliveryChoice::AtLeastOnce => Delivery::AtLeastOnce,
         });
-        let looked = look(client, &args.delivery.job, &args.topic, input);
+        let looked = look(client, &args.delivery.job, &args.topic, inputs);
         let (id, looked) = match looked {
             // At least once, positions are a help and no condition.
             Err(failure) if is_let_go(typed, &failure) => return Ok(None),
@@ -101,23 +101,58 @@ impl LoadJob {
         Ok(())
     }
 
-    /// Whether all of the input is in the topic already.
-    pub(crate) fn is_published(&self, input: &Input) -> Result<bool, Failure> {
+    /// Refuses files that another job has published or begun to, where either is a load of several: a list in which files were put in front, removed
+    /// or exchanged would else make another job, which publishes them again. Who names the job knows.
+    pub(crate) fn refuse_other_list(
+        &self,
+        args: &PublishArgs,
+        inputs: &Inputs,
+        topic_id: Option<&str>,
+    ) -> Result<(), Failure> {
+        if args.delivery.job.job.is_some() || args.delivery.restart {
+            return Ok(());
+        }
+        let known = self.found.as_ref().map_or(&[][..], |found| &found.sources);
+        let ours = inputs.identities();
+        let mut new = ours.iter().filter(|source| !known.contains(source));
+        let holder = new.find_map(|source| {
+            let holds = |other: &&JobPosition| {
+                let theirs = &other.identity;
+                (theirs.topic.as_str(), theirs.topic_id.as_deref()) == (&args.topic, topic_id)
+                    && (ours.len() > 1 || other.sources.len() > 1)
+                    && other.sources.contains(source)
+            };
+            Some((source, self.others.iter().find(holds)?))
+        });
+        let Some((source, other)) = holder else {
+            return Ok(());
+        };
+        let (job, topic) = (&other.identity.job, &args.topic);
+        let message = format!(
+            "{source} belongs to another load to {topic} already: the job {job}, of {}",
+            other.sources.join(", ")
+        );
+        Err(Failure::new(Kind::Input, message)
+            .hint("a load is gone on with by the same files in the same order, with new ones behind them")
+            .hint("--job NAME makes this one a load of its own, which publishes every row of these files"))
+    }
+
+    /// Whether all rows are in the topic already.
+    pub(crate) fn is_published(&self, inputs: &Inputs) -> Result<bool, Failure> {
         let Some(found) = self.found.as_ref().filter(|found| found.is_complete) else {
             return Ok(false);
         };
-        let known = &found.load.prefix;
-        if input.length().is_some_and(|length| length > known.bytes) {
+        let known = &found.load;
+        if inputs.length().is_some_and(|length| length > known.bytes()) {
             return Ok(false);
         }
-        let grown = has_grown(input, known).map_err(|error| failed(error, input))?;
-        Ok(!grown)
+        Ok(!has_more(inputs.all(), known).map_err(failed)?)
     }
 
     /// What people should know of other jobs before this one begins: the same content on the same topic is there twice then.
     pub(crate) fn warning(
         &self,
-        input: &Input,
+        inputs: &Inputs,
         topic: &str,
         topic_id: Option<&str>,
     ) -> Option<String> {
@@ -125,15 +160,14 @@ impl LoadJob {
             return None;
         }
         let is_candidate = |other: &&JobPosition| {
-            let (theirs, bytes) = (&other.identity, other.load.prefix.bytes);
+            let (theirs, bytes) = (&other.identity, other.load.bytes());
             other.is_complete
                 && theirs.job != self.id
                 && (theirs.topic.as_str(), theirs.topic_id.as_deref()) == (topic, topic_id)
-                && input.length().is_none_or(|length| length == bytes)
+                && inputs.length().is_none_or(|length| length == bytes)
         };
         let mut others = self.others.iter().filter(is_candidate);
-        let same =
-            others.find(|other| matches!(has_grown(input, &other.load.prefix), Ok(false)))?;
+        let same = others.find(|other| matches!(has_more(inputs.all(), &other.load), Ok(false)))?;
         Some(format!(
             "the job {} has published the same content to {topic} already: its rows will be there twice",
             same.identity.job
@@ -185,12 +219,12 @@ fn look(
     client: &Client,
     args: &JobArgs,
     topic: &str,
-    input: &Input,
+    inputs: &Inputs,
 ) -> Result<(String, Option<Positions>), Failure> {
     let id = match args.job.as_deref() {
         Some("") => return Err(Failure::new(Kind::Usage, "--job is empty")),
         Some(id) => id.to_owned(),
-        None => JobIdentity::default_id(topic, &[input.identity()]),
+        None => inputs.default_job(topic),
     };
     let Some(mut positions) = job_positions(client, &args.positions.positions_topic)? else {
         return Ok((id, None));
@@ -202,19 +236,19 @@ fn look(
     Ok((id, Some((found, others))))
 }
 
-/// Where the job of a file and a topic stands, for a command that only looks.
+/// Where the job of files and a topic stands, for a command that only looks.
 pub(crate) fn find_position(
     client: &Client,
     args: &JobArgs,
     topic: &str,
-    input: &Input,
+    inputs: &Inputs,
 ) -> Result<Option<JobPosition>, Failure> {
-    let (_, looked) = look(client, args, topic, input)?;
+    let (_, looked) = look(client, args, topic, inputs)?;
     Ok(looked.and_then(|(found, _)| found))
 }
 
 /// A stream cannot be read again, so nothing can be gone on with.
-fn refuse_stream(args: &PublishArgs, input: &Input) -> Result<(), Failure> {
+fn refuse_stream(args: &PublishArgs, inputs: &Inputs) -> Result<(), Failure> {
     let typed = [
         (
             "--delivery exactly-once",
@@ -227,7 +261,7 @@ fn refuse_stream(args: &PublishArgs, input: &Input) -> Result<(), Failure> {
     match typed.iter().find(|(_, is_typed)| *is_typed) {
         None => Ok(()),
         Some((flag, _)) => {
-            let name = input.name();
+            let name = inputs.name();
             let message = format!("{flag} needs a file: {name} cannot be read a second time");
             Err(Failure::new(Kind::Usage, message).hint("put it into a file first"))
         }
@@ -235,14 +269,14 @@ fn refuse_stream(args: &PublishArgs, input: &Input) -> Result<(), Failure> {
 }
 
 /// The failure of a load whose input was looked at: how to go on with another one than the job's.
-pub(crate) fn failed(error: core::Error, input: &Input) -> Failure {
+pub(crate) fn failed(error: core::Error) -> Failure {
     let is_other = error.kind() == core::ErrorKind::InputChanged;
-    let has_grown = error.position().is_some();
-    let failure = Failure::from(error).in_file(&input.name());
+    let has_more = error.position().is_some();
+    let failure = Failure::from(error);
     if !is_other {
         return failure;
     }
-    if has_grown {
+    if has_more {
         return failure
             .hint("--restart publishes every row again")
             .hint("--hold-last leaves a row without a line end, and the last group, for the run after: for files that still grow");

@@ -13,6 +13,7 @@ mod args;
 mod commands;
 mod failure;
 mod input;
+mod inputs;
 mod job;
 mod options;
 mod plan;

@@ -11,7 +11,7 @@ use tidegate::core::schema::RecordPlan;
 
 use crate::args::{CsvArgs, RecordArgs};
 use crate::failure::{Failure, Kind};
-use crate::input::{Input, value_format};
+use crate::inputs::{Inputs, value_format};
 use crate::signals::Interrupt;
 use crate::value_schema;
 use crate::values::Delimiter;
@@ -38,10 +38,10 @@ pub(crate) struct ResolvedOptions {
 }
 
 impl ResolvedOptions {
-    /// What an input and the plan of its records come to.
-    pub(crate) fn of(input: &Input, records: &RecordPlan) -> Self {
+    /// What inputs and the plan of their records come to.
+    pub(crate) fn of(inputs: &Inputs, records: &RecordPlan) -> Self {
         let owned = |columns: Vec<&str>| columns.into_iter().map(str::to_owned).collect();
-        let format = input.format();
+        let format = inputs.format();
         Self {
             format: records.format(),
             schema: records.schema_json().to_owned(),
@@ -69,11 +69,11 @@ impl ResolvedOptions {
     }
 
     /// Opens a file as these options say, and compiles the plan of its records.
-    pub(crate) fn open(
+    pub(crate) fn open<P: AsRef<Path>>(
         &self,
-        file: &Path,
+        files: &[P],
         interrupt: &Interrupt,
-    ) -> Result<(Input, RecordPlan), Failure> {
+    ) -> Result<(Inputs, RecordPlan), Failure> {
         let delimiter: Delimiter = self.delimiter.replace('\t', "\\t").parse().map_err(|why| {
             let message = format!("the delimiter {:?} cannot be: {why}", self.delimiter);
             Failure::new(Kind::LocalIo, message)
@@ -83,14 +83,14 @@ impl ResolvedOptions {
             null: self.null.clone(),
             max_row_size: Some(self.max_row_size),
         };
-        let input = Input::prepare(file, &csv, interrupt)?;
+        let inputs = Inputs::prepare(files, &csv, interrupt)?;
         let key = if self.key.is_empty() {
             KeyChoice::None
         } else {
             KeyChoice::Columns(self.key.clone())
         };
-        let records = input.plan_with(&self.schema, self.format, &key, &self.group_by)?;
-        Ok((input, records))
+        let records = inputs.plan_with(&self.schema, self.format, &key, &self.group_by)?;
+        Ok((inputs, records))
     }
 
     /// Refuses options that were typed and are others. What was not typed is as it was.

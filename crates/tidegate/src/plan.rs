@@ -12,7 +12,7 @@ use tidegate::core::schema::RecordPlan;
 
 use crate::args::{Format, OnBadRow, PublishArgs};
 use crate::failure::{Failure, Kind};
-use crate::input::Input;
+use crate::inputs::Inputs;
 use crate::job::{self, LoadJob};
 use crate::options::ResolvedOptions;
 use crate::report::grouped;
@@ -25,7 +25,7 @@ use crate::value_schema::{Origin, ValueSchema};
 pub(crate) struct Load<'a> {
     args: &'a PublishArgs,
     /// Where the rows come from.
-    pub(crate) input: Input,
+    pub(crate) inputs: Inputs,
     /// How rows become records.
     pub(crate) records: RecordPlan,
     /// The cluster.
@@ -40,11 +40,11 @@ impl<'a> Load<'a> {
     /// Opens, resolves and checks everything, and changes nothing.
     pub(crate) fn prepare(args: &'a PublishArgs, context: &mut Context) -> Result<Self, Failure> {
         check_flags(args)?;
-        let input = Input::prepare(&args.file, &args.csv, &context.interrupt)?;
-        if args.proof.verify && !input.is_file() {
+        let inputs = Inputs::prepare(&args.files, &args.csv, &context.interrupt)?;
+        if args.proof.verify && !inputs.is_file() {
             let message = format!(
                 "--verify reads the input a second time, and {} can be read only once",
-                input.name()
+                inputs.name()
             );
             return Err(Failure::new(Kind::Usage, message).hint("put it into a file first"));
         }
@@ -54,15 +54,15 @@ impl<'a> Load<'a> {
             delivery_timeout: Some(args.delivery.delivery_timeout),
         };
         let service = context.connect(reach)?;
-        let job = LoadJob::find(args, &input, &service.client)?;
+        let job = LoadJob::find(args, &inputs, &service.client)?;
         let found = job.as_ref().and_then(|job| job.found.as_ref());
-        let (input, records, schema) = match found {
+        let (inputs, records, schema) = match found {
             Some(found) => resumed(args, found, context)?,
-            None => begun(args, input, &service)?,
+            None => begun(args, inputs, &service)?,
         };
         let mut load = Self {
             args,
-            input,
+            inputs,
             records,
             service,
             job,
@@ -71,6 +71,9 @@ impl<'a> Load<'a> {
         };
         load.topic = topic::inspect(&load.service.client, &load.wish())?;
         load.check_topic()?;
+        if let Some(job) = &load.job {
+            job.refuse_other_list(args, &load.inputs, load.topic_id().as_deref())?;
+        }
         if load.sends_avro() {
             load.schema.check_compatible(load.registry()?)?;
         }
@@ -85,7 +88,7 @@ impl<'a> Load<'a> {
     /// The job, if all of the input is in the topic already.
     pub(crate) fn published(&self) -> Result<Option<&JobPosition>, Failure> {
         match &self.job {
-            Some(job) if job.is_published(&self.input)? => Ok(job.found.as_ref()),
+            Some(job) if job.is_published(&self.inputs)? => Ok(job.found.as_ref()),
             _ => Ok(None),
         }
     }
@@ -141,7 +144,7 @@ impl<'a> Load<'a> {
         let mut warnings = self.records.warnings().to_vec();
         if let Some(job) = &self.job {
             let topic_id = self.topic_id();
-            warnings.extend(job.warning(&self.input, &self.args.topic, topic_id.as_deref()));
+            warnings.extend(job.warning(&self.inputs, &self.args.topic, topic_id.as_deref()));
             if job.positions_missing
                 && matches!(self.topic, TopicState::Exists(_))
                 && topic::has_records(&self.service.client, &self.args.topic)?
@@ -200,7 +203,7 @@ impl<'a> Load<'a> {
         }
         let id = match &self.job {
             Some(job) => job.id.clone(),
-            None => JobIdentity::default_id(&self.args.topic, &self.sources()),
+            None => self.inputs.default_job(&self.args.topic),
         };
         Ok(JobIdentity {
             job: id,
@@ -208,7 +211,7 @@ impl<'a> Load<'a> {
             topic: self.args.topic.clone(),
             topic_id: self.topic_id(),
             schema_id,
-            plan: ResolvedOptions::of(&self.input, &self.records).to_json()?,
+            plan: ResolvedOptions::of(&self.inputs, &self.records).to_json()?,
         })
     }
 
@@ -227,7 +230,7 @@ impl<'a> Load<'a> {
 
     /// The inputs, in order.
     pub(crate) fn sources(&self) -> Vec<String> {
-        vec![self.input.identity()]
+        self.inputs.identities()
     }
 
     fn positions_topic(&self) -> &str {
@@ -242,7 +245,7 @@ impl<'a> Load<'a> {
     fn describe_delivery(&self) -> String {
         let delivery = self.delivery();
         let Some(job) = &self.job else {
-            let why = if self.input.is_file() {
+            let why = if self.inputs.is_file() {
                 let positions = self.positions_topic();
                 format!("there is no topic {positions} that may be read")
             } else {
@@ -261,13 +264,6 @@ impl<'a> Load<'a> {
 
     /// The plan in one line.
     pub(crate) fn describe(&self) -> String {
-        let rows = match (self.input.length(), self.input.rows_guess()) {
-            (Some(bytes), Some(rows)) => {
-                format!("{} bytes, about {} rows", grouped(bytes), grouped(rows))
-            }
-            (Some(bytes), None) => format!("{} bytes", grouped(bytes)),
-            (None, _) => "a stream".to_owned(),
-        };
         let unit = match self.records.group_columns().as_slice() {
             [] => "one record a row".to_owned(),
             columns => format!("one record per {}", columns.join(", ")),
@@ -283,8 +279,9 @@ impl<'a> Load<'a> {
             (columns, reason) => format!("key {} ({reason})", columns.join(", ")),
         };
         format!(
-            "plan: {} ({rows}) -> topic {} ({}); {}, {unit}, schema {}; {key}; {}, {}",
-            self.input.name(),
+            "plan: {} ({}) -> topic {} ({}); {}, {unit}, schema {}; {key}; {}, {}",
+            self.inputs.name(),
+            self.inputs.describe(),
             self.args.topic,
             self.topic.describe(),
             self.records.format(),
@@ -316,15 +313,15 @@ impl<'a> Load<'a> {
 /// A load that begins: its plan comes from what was typed, the registry and the data.
 fn begun(
     args: &PublishArgs,
-    input: Input,
+    inputs: Inputs,
     service: &Service,
-) -> Result<(Input, RecordPlan, ValueSchema), Failure> {
+) -> Result<(Inputs, RecordPlan, ValueSchema), Failure> {
     let registry = service.registry.as_ref();
     let schema = ValueSchema::choose(&args.records, &args.topic, registry, || {
-        input.infer(&args.topic, &args.records.group_by, args.records.format())
+        inputs.infer(&args.topic, &args.records.group_by, args.records.format())
     })?;
-    let records = input.plan(&schema.json, &args.records)?;
-    Ok((input, records, schema))
+    let records = inputs.plan(&schema.json, &args.records)?;
+    Ok((inputs, records, schema))
 }
 
 /// A load that is gone on with: its plan is the one it began with, whatever the registry or the data would suggest now.
@@ -332,7 +329,7 @@ fn resumed(
     args: &PublishArgs,
     found: &JobPosition,
     context: &Context,
-) -> Result<(Input, RecordPlan, ValueSchema), Failure> {
+) -> Result<(Inputs, RecordPlan, ValueSchema), Failure> {
     let job = &found.identity.job;
     let options = ResolvedOptions::parse(&found.identity.plan, &format!("the job {job}"))?;
     let refused = options.refuse_others(&args.records, &args.csv);
@@ -341,9 +338,9 @@ fn resumed(
             .hint("leave it out to go on as the load was begun")
             .hint("--restart publishes every row again; --job NAME makes it another load")
     })?;
-    let (input, records) = options.open(&args.file, &context.interrupt)?;
+    let (inputs, records) = options.open(&args.files, &context.interrupt)?;
     let schema = ValueSchema::of_job(options.schema, found.identity.schema_id);
-    Ok((input, records, schema))
+    Ok((inputs, records, schema))
 }
 
 /// When the load commits: as typed, else less often where commits take long, but always well within the transaction's time.

@@ -1,5 +1,6 @@
 //! The receipt of a load: of the run that just ended, or of a job as its position tells.
 
+use tidegate::core::digest::PrefixDigest;
 use tidegate::core::job::{JobIdentity, JobPosition, Repeat};
 use tidegate::core::partition::Partitioner;
 use tidegate::core::publish::Outcome;
@@ -40,10 +41,13 @@ impl Ended {
         let Self {
             identity, outcome, ..
         } = self;
-        let source = |path: &String| SourceIdentity {
+        let read = outcome
+            .sources()
+            .chain(std::iter::repeat(PrefixDigest::empty()));
+        let source = |(path, read): (&String, PrefixDigest)| SourceIdentity {
             path: path.clone(),
-            length: outcome.source.bytes,
-            xxh3_128: outcome.source.hash,
+            length: read.bytes,
+            xxh3_128: read.hash,
         };
         let rejects = |path: &String| RejectsReceipt {
             path: path.clone(),
@@ -62,7 +66,7 @@ impl Ended {
             schema_id: identity.schema_id,
             partitioner: Partitioner::default().to_string(),
             plan: identity.plan.clone(),
-            sources: self.sources.iter().map(source).collect(),
+            sources: self.sources.iter().zip(read).map(source).collect(),
             rows: outcome.rows,
             records: outcome.records,
             blank_lines: outcome.blank_lines,

@@ -21,8 +21,8 @@ use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
 use tidegate::core::key::KeyChoice;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::position::LoadPosition;
-use tidegate::core::publish::{CommitCadence, Outcome, PublishOptions, Source, publish};
-use tidegate::core::read::{CsvFormat, RowReader};
+use tidegate::core::publish::{CommitCadence, Outcome, PublishOptions, publish};
+use tidegate::core::read::{CsvFormat, RowReader, Source};
 use tidegate::core::receipt::Status;
 use tidegate::core::rejects::RejectsOptions;
 use tidegate::core::schema::{PlanRequest, RecordPlan};
@@ -73,7 +73,7 @@ impl Work {
         prepare_positions_topic(&client, &positions_topic).unwrap();
         let sources = vec!["/data/usage.csv".to_owned()];
         let identity = JobIdentity {
-            job: JobIdentity::default_id(&topic, &sources),
+            job: JobIdentity::default_id(&topic, &sources[0]),
             delivery: Delivery::ExactlyOnce,
             topic,
             topic_id: None,
@@ -134,7 +134,7 @@ impl Work {
             interrupt,
         };
         publish(
-            &self.input,
+            std::slice::from_ref(&self.input),
             position,
             &options,
             None,

@@ -133,7 +133,6 @@ fn next_of(job: Job, found: Option<&JobPosition>, partitions: i32) -> JobPositio
         identity: job.identity,
         is_complete: false,
         sources: job.sources,
-        source: 0,
         load: LoadPosition::start(),
         rejects_file: job.rejects_file,
         producer_ids: Vec::new(),

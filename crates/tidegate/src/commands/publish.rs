@@ -1,7 +1,7 @@
 //! `tidegate publish`: the rows of a file to a topic, proven and waited for as asked.
 
 use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tidegate::bridge::{GroupCommits, SystemClock, TopicSink};
 use tidegate::core::ErrorKind;
@@ -245,7 +245,7 @@ impl Run<'_, '_> {
     ) -> Result<Outcome, Failure> {
         let (load, context) = (self.load, self.context);
         let warnings = &mut *self.warnings;
-        let mut progress = Progress::new(context.terminal, "publish", load.input.length());
+        let mut progress = Progress::new(context.terminal, "publish", load.inputs.length());
         let mut figures = Figures::default();
         let mut events = |event: Event<'_>| {
             if let Some(warning) = warning_of(&event).filter(|_| warnings.len() < MAX_WARNINGS) {
@@ -264,7 +264,7 @@ impl Run<'_, '_> {
             progress.update(&figures);
         };
         let options = PublishOptions {
-            csv: load.input.format(),
+            csv: load.inputs.format(),
             plan: &load.records,
             schema_id: self.schema_id,
             partitioner: Partitioner::default(),
@@ -274,7 +274,7 @@ impl Run<'_, '_> {
             interrupt: context.interrupt.flag(),
         };
         let outcome = publish(
-            &load.input,
+            load.inputs.all(),
             position,
             &options,
             hold,
@@ -283,7 +283,7 @@ impl Run<'_, '_> {
             &mut events,
         );
         progress.finish();
-        outcome.map_err(|error| job::failed(error, &load.input))
+        outcome.map_err(job::failed)
     }
 }
 
@@ -329,7 +329,7 @@ fn finish(
         context.terminal.note(note);
     }
     if outcome.rows.read == 0 && outcome.status == Status::Complete && !is_held {
-        let warning = format!("{} has a header and no rows", load.input.name());
+        let warning = format!("{} has a header and no rows", load.inputs.name());
         context.terminal.warn(&warning);
         warnings.push(warning);
     }
@@ -382,7 +382,7 @@ fn summary(
             Status::Failed => LoadStatus::Failed,
         },
         topic: args.topic.clone(),
-        source: load.input.name(),
+        source: load.inputs.name(),
         job: load.job.as_ref().map(|job| job.id.clone()),
         delivery: load.delivery(),
         rows: outcome.rows,
@@ -410,7 +410,7 @@ impl Aftermath {
     fn prove(&mut self, args: &PublishArgs, load: &Load<'_>, context: &Context, receipt: &Receipt) {
         if args.proof.verify {
             let proof = Proof {
-                input: &load.input,
+                inputs: &load.inputs,
                 plan: &load.records,
                 client: &load.service.client,
                 topic: &args.topic,
@@ -461,30 +461,24 @@ impl Aftermath {
 fn why_it_ended(outcome: &mut Outcome, load: &Load<'_>, context: &Context) -> Option<Failure> {
     let failure = match outcome.error.take() {
         // A stream that a signal stopped says so by an error, for it cannot end.
-        Some(_) if context.interrupt.is_set() && !load.input.is_file() => {
+        Some(_) if context.interrupt.is_set() && !load.inputs.is_file() => {
             outcome.status = Status::Interrupted;
             context.interrupt.failure()
         }
         // The same command would not go on with another input.
         Some(error) if error.kind() == ErrorKind::InputChanged => {
-            return Some(job::failed(error, &load.input));
+            return Some(job::failed(error));
         }
-        Some(error) => of_load(error, load),
+        Some(error) => of_load(error),
         None if outcome.status == Status::Interrupted => context.interrupt.failure(),
         None => return None,
     };
     Some(how_to_go_on(failure, load, outcome))
 }
 
-/// The failure of a load, with the file.
-fn of_load(error: tidegate::core::Error, load: &Load<'_>) -> Failure {
-    let in_input = error.position().is_some();
+/// The failure of a load.
+fn of_load(error: tidegate::core::Error) -> Failure {
     let failure = Failure::from(error);
-    let failure = if in_input {
-        failure.in_file(&load.input.name())
-    } else {
-        failure
-    };
     match failure.kind() {
         Kind::Input => failure.hint("correct the row, or keep bad rows apart with --rejects FILE"),
         _ => failure,
@@ -518,10 +512,11 @@ fn check_local_files(args: &PublishArgs, load: &Load<'_>) -> Result<(), Failure>
     ];
     for (flag, path) in written {
         let Some(path) = path else { continue };
-        if load.input.is_file() && same_file(path, &args.file) {
+        let is_input = |file: &PathBuf| same_file(path, file);
+        if load.inputs.is_file() && args.files.iter().any(is_input) {
             return Err(Failure::new(
                 Kind::Usage,
-                format!("{flag} {} is the input itself", path.display()),
+                format!("{flag} {} is an input itself", path.display()),
             ));
         }
     }

@@ -7,7 +7,7 @@ use tidegate::core::infer::{ColumnReport, Inferred};
 
 use crate::args::{CheckArgs, Format, InferArgs, RegisterArgs, SchemaCommand, ShowArgs};
 use crate::failure::{Failure, Kind};
-use crate::input::Input;
+use crate::inputs::Inputs;
 use crate::report::{AnswerSummary, Finished, Summary, grouped};
 use crate::service::Context;
 use crate::value_schema::{self, ValueSchema, subject_of};
@@ -24,9 +24,9 @@ pub(crate) fn run(command: &SchemaCommand, context: &mut Context) -> Result<Fini
 }
 
 fn infer(args: &InferArgs, context: &Context) -> Result<AnswerSummary, Failure> {
-    let input = Input::prepare(&args.file, &args.csv, &context.interrupt)?;
+    let inputs = Inputs::prepare(&[&args.file], &args.csv, &context.interrupt)?;
     let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
-    let inferred = input.infer(&name, &args.group_by, Format::Avro)?;
+    let inferred = inputs.infer(&name, &args.group_by, Format::Avro)?;
     for column in &inferred.columns {
         context.terminal.note(&describe(column));
     }
@@ -59,15 +59,15 @@ fn describe(column: &ColumnReport) -> String {
 }
 
 fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
-    let input = Input::prepare(&args.file, &args.csv, &context.interrupt)?;
+    let inputs = Inputs::prepare(&[&args.file], &args.csv, &context.interrupt)?;
     let registry = match args.records.format() {
         Format::Avro => Some(context.registry(&args.cluster, &args.registry)?),
         Format::Json => None,
     };
     let schema = ValueSchema::choose(&args.records, &args.topic, registry.as_ref(), || {
-        input.infer(&args.topic, &args.records.group_by, args.records.format())
+        inputs.infer(&args.topic, &args.records.group_by, args.records.format())
     })?;
-    let plan = input.plan(&schema.json, &args.records)?;
+    let plan = inputs.plan(&schema.json, &args.records)?;
     if let Some(registry) = &registry {
         schema.check_compatible(registry)?;
     }

@@ -1,4 +1,4 @@
-//! `tidegate verify`: read a topic back and compare it with the file, record by record. Also `publish --verify`.
+//! `tidegate verify`: read a topic back and compare it with the files, record by record. Also `publish --verify`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use tidegate::kafka::{Client, Isolation, OffsetSpec};
 
 use crate::args::{Format, VerifyArgs};
 use crate::failure::{Failure, Kind};
-use crate::input::Input;
+use crate::inputs::Inputs;
 use crate::job::find_position;
 use crate::options::ResolvedOptions;
 use crate::progress::{Figures, Progress};
@@ -28,8 +28,8 @@ use crate::value_schema::ValueSchema;
 /// What is compared with what.
 #[derive(Debug)]
 pub(crate) struct Proof<'a> {
-    /// The file.
-    pub(crate) input: &'a Input,
+    /// The files.
+    pub(crate) inputs: &'a Inputs,
     /// How its rows become records.
     pub(crate) plan: &'a RecordPlan,
     /// The cluster.
@@ -71,26 +71,26 @@ fn with_receipt(
     }
     let whose = format!("the receipt {}", path.display());
     let options = ResolvedOptions::parse(&receipt.plan, &whose)?;
-    let file = source_of(args, &receipt)?;
+    let files = sources_of(args, &receipt)?;
     let service = context.connect(Reach {
         cluster: &args.cluster,
         registry: None,
         delivery_timeout: None,
     })?;
-    against(&receipt, &options, &file, &service.client, context)
+    against(&receipt, &options, &files, &service.client, context)
 }
 
 /// Compares with what a receipt says.
 fn against(
     receipt: &Receipt,
     options: &ResolvedOptions,
-    file: &Path,
+    files: &[PathBuf],
     client: &Client,
     context: &Context,
 ) -> Result<(VerifySummary, Option<Failure>), Failure> {
-    let (input, plan) = options.open(file, &context.interrupt)?;
+    let (inputs, plan) = options.open(files, &context.interrupt)?;
     let proof = Proof {
-        input: &input,
+        inputs: &inputs,
         plan: &plan,
         client,
         topic: &receipt.topic,
@@ -106,13 +106,13 @@ fn with_topic(
     args: &VerifyArgs,
     context: &mut Context,
 ) -> Result<(VerifySummary, Option<Failure>), Failure> {
-    let (Some(file), Some(topic)) = (&args.file, &args.topic) else {
+    let Some(topic) = args.topic.as_ref().filter(|_| !args.files.is_empty()) else {
         return Err(Failure::new(
             Kind::Usage,
             "FILE and --topic, or --receipt, say what is compared",
         ));
     };
-    let input = Input::prepare(file, &args.csv, &context.interrupt)?;
+    let inputs = Inputs::prepare(&args.files, &args.csv, &context.interrupt)?;
     let reach = Reach {
         cluster: &args.cluster,
         registry: Some(&args.registry),
@@ -120,20 +120,20 @@ fn with_topic(
     };
     let service = context.connect(reach)?;
     topic::partitions(&service.client, topic)?;
-    if let Some(found) = find_position(&service.client, &args.job, topic, &input)? {
-        return with_position(args, &found, file, &service.client, context);
+    if let Some(found) = find_position(&service.client, &args.job, topic, &inputs)? {
+        return with_position(args, &found, &service.client, context);
     }
     let registry = service.registry.as_ref();
     let schema = ValueSchema::choose(&args.records, topic, registry, || {
-        input.infer(topic, &args.records.group_by, args.records.format())
+        inputs.infer(topic, &args.records.group_by, args.records.format())
     })?;
     let schema_id = match args.records.format() {
         Format::Avro => Some(schema.find_id(registry.ok_or_else(needs_registry)?)?),
         Format::Json => None,
     };
-    let plan = input.plan(&schema.json, &args.records)?;
+    let plan = inputs.plan(&schema.json, &args.records)?;
     let proof = Proof {
-        input: &input,
+        inputs: &inputs,
         plan: &plan,
         client: &service.client,
         topic,
@@ -147,7 +147,6 @@ fn with_topic(
 fn with_position(
     args: &VerifyArgs,
     found: &JobPosition,
-    file: &Path,
     client: &Client,
     context: &Context,
 ) -> Result<(VerifySummary, Option<Failure>), Failure> {
@@ -160,9 +159,9 @@ fn with_position(
     let options = ResolvedOptions::parse(&found.identity.plan, &format!("the job {job}"))?;
     options.refuse_others(&args.records, &args.csv)?;
     let mut receipt = Ended::of(found).receipt();
-    // The file that was typed is compared, whether it is still the one that was loaded or not: how it differs is what was asked.
+    // The files that were typed are compared, whether they are still those that were loaded or not: how it differs is what was asked.
     receipt.sources.clear();
-    against(&receipt, &options, file, client, context)
+    against(&receipt, &options, &args.files, client, context)
 }
 
 /// Compares; a difference is a failure beside the summary that names it.
@@ -170,10 +169,10 @@ pub(crate) fn compare(
     proof: &Proof<'_>,
     context: &Context,
 ) -> Result<(VerifySummary, Option<Failure>), Failure> {
-    if !proof.input.is_file() {
+    if !proof.inputs.is_file() {
         let message = format!(
             "{} can be read only once, so it cannot be compared",
-            proof.input.name()
+            proof.inputs.name()
         );
         return Err(Failure::new(Kind::Usage, message));
     }
@@ -197,7 +196,7 @@ pub(crate) fn compare(
         file: None,
     };
     let options = PublishOptions {
-        csv: proof.input.format(),
+        csv: proof.inputs.format(),
         plan: proof.plan,
         schema_id: proof.schema_id,
         partitioner: Partitioner::default(),
@@ -211,14 +210,14 @@ pub(crate) fn compare(
         producer_ids,
         receipt: proof.receipt,
     };
-    let mut progress = Progress::new(context.terminal, "verify", proof.input.length());
+    let mut progress = Progress::new(context.terminal, "verify", proof.inputs.length());
     let mut figures = Figures::default();
     let mut events = |event: Event<'_>| {
         figures.take(&event);
         progress.update(&figures);
     };
     let report = verify(
-        proof.input,
+        proof.inputs.all(),
         &options,
         &compared,
         &mut reader,
@@ -341,23 +340,17 @@ fn cannot(reason: String) -> VerifyReport {
     }
 }
 
-/// The file that is compared: the one that was typed, else the receipt's.
-fn source_of(args: &VerifyArgs, receipt: &Receipt) -> Result<PathBuf, Failure> {
-    if let Some(file) = &args.file {
-        return Ok(file.clone());
+/// The files that are compared: those that were typed, else the receipt's.
+fn sources_of(args: &VerifyArgs, receipt: &Receipt) -> Result<Vec<PathBuf>, Failure> {
+    if !args.files.is_empty() {
+        return Ok(args.files.clone());
     }
-    match receipt.sources.as_slice() {
-        [source] if source.path != "stdin" => Ok(PathBuf::from(&source.path)),
-        [_] => Err(Failure::new(
+    if receipt.sources.iter().any(|source| source.path == "stdin") {
+        return Err(Failure::new(
             Kind::Usage,
             "the load read stdin: name a file with the same content to compare with",
-        )),
-        sources => Err(Failure::new(
-            Kind::Usage,
-            format!(
-                "the receipt is of {} inputs; name the file",
-                grouped(sources.len() as u64)
-            ),
-        )),
+        ));
     }
+    let paths = receipt.sources.iter().map(|source| &source.path);
+    Ok(paths.map(PathBuf::from).collect())
 }

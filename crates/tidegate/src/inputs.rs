@@ -1,0 +1,234 @@
+//! The inputs of a command, in their order: several files, or one stream.
+//!
+//! All of them are opened before anything is done, so that a mistyped name or another header is found at once.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use tidegate::core::encode::ValueFormat;
+use tidegate::core::infer::{InferOptions, Inferred, infer_all};
+use tidegate::core::job::JobIdentity;
+use tidegate::core::key::KeyChoice;
+use tidegate::core::limits::MAX_INPUTS;
+use tidegate::core::read::{CsvFormat, Header};
+use tidegate::core::schema::{PlanRequest, RecordPlan};
+
+use crate::args::{CsvArgs, Format, RecordArgs};
+use crate::failure::{Failure, Kind};
+use crate::input::Input;
+use crate::report::grouped;
+use crate::signals::Interrupt;
+
+/// Opened inputs, at least one. All of them are written in the same way and have the same header.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    all: Vec<Input>,
+    format: CsvFormat,
+    header: Header,
+}
+
+impl Inputs {
+    /// Opens them (`-` is standard input) and reads their headers.
+    pub(crate) fn prepare<P: AsRef<Path>>(
+        paths: &[P],
+        csv: &CsvArgs,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Failure> {
+        let format = csv_format(csv)?;
+        if paths.len() > MAX_INPUTS {
+            let message = format!(
+                "{} inputs: one load takes at most {MAX_INPUTS}, for its position names them all",
+                grouped(paths.len() as u64)
+            );
+            let failure = Failure::new(Kind::Usage, message);
+            return Err(failure.hint("load them in several runs, each with a --job of its own"));
+        }
+        let open = |path: &P| Input::prepare(path.as_ref(), &format, interrupt);
+        let all: Vec<Input> = paths.iter().map(open).collect::<Result<_, _>>()?;
+        let Some(first) = all.first() else {
+            return Err(Failure::new(Kind::Usage, "there is no input"));
+        };
+        let header = first.header().clone();
+        check_several(&all)?;
+        Ok(Self {
+            all,
+            format,
+            header,
+        })
+    }
+
+    /// Each of them, in order.
+    pub(crate) fn all(&self) -> &[Input] {
+        &self.all
+    }
+
+    /// What they are called in messages.
+    pub(crate) fn name(&self) -> String {
+        match self.all.as_slice() {
+            [] => String::new(),
+            [only] => only.name(),
+            [first, second] => format!("{} and {}", first.name(), second.name()),
+            [first, others @ ..] => format!("{} and {} others", first.name(), others.len()),
+        }
+    }
+
+    /// What they are called in receipts and positions.
+    pub(crate) fn identities(&self) -> Vec<String> {
+        self.all.iter().map(Input::identity).collect()
+    }
+
+    /// The id of the job of a load to `topic` that was given none.
+    pub(crate) fn default_job(&self, topic: &str) -> String {
+        let first = self.all.first().map(Input::identity).unwrap_or_default();
+        JobIdentity::default_id(topic, &first)
+    }
+
+    /// How they are written.
+    pub(crate) fn format(&self) -> &CsvFormat {
+        &self.format
+    }
+
+    /// Their length in bytes, where that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.all.iter().map(Input::length).sum()
+    }
+
+    /// Whether they can be read again.
+    pub(crate) fn is_file(&self) -> bool {
+        self.all.iter().all(Input::is_file)
+    }
+
+    /// How many they are and how large, for people.
+    pub(crate) fn describe(&self) -> String {
+        let Some(bytes) = self.length() else {
+            return "a stream".to_owned();
+        };
+        let mut parts = Vec::new();
+        if self.all.len() > 1 {
+            parts.push(format!("{} files", grouped(self.all.len() as u64)));
+        }
+        parts.push(format!("{} bytes", grouped(bytes)));
+        if let Some(rows) = self.all.iter().map(Input::rows_guess).sum::<Option<u64>>() {
+            parts.push(format!("about {} rows", grouped(rows)));
+        }
+        parts.join(", ")
+    }
+
+    /// Infers a schema from the rows.
+    pub(crate) fn infer(
+        &self,
+        record_name: &str,
+        group_by: &[String],
+        format: Format,
+    ) -> Result<Inferred, Failure> {
+        if !self.is_file() {
+            let failure = Failure::new(
+                Kind::Usage,
+                format!(
+                    "no schema: {} can be read only once, so none can be inferred from it",
+                    self.name()
+                ),
+            );
+            return Err(failure.hint(
+                "--schema FILE.avsc names one; `tidegate schema infer` makes one from a file",
+            ));
+        }
+        let options = InferOptions {
+            record_name,
+            group_by,
+            null_token: self.format.null_token.as_deref(),
+            format: value_format(format),
+        };
+        Ok(infer_all(&self.all, &self.header, &self.format, &options)?)
+    }
+
+    /// Compiles the plan of their records.
+    pub(crate) fn plan(&self, schema: &str, args: &RecordArgs) -> Result<RecordPlan, Failure> {
+        let key = if args.no_key {
+            KeyChoice::None
+        } else if args.key.is_empty() {
+            KeyChoice::Default
+        } else {
+            KeyChoice::Columns(args.key.clone())
+        };
+        self.plan_with(schema, value_format(args.format()), &key, &args.group_by)
+    }
+
+    /// As [`plan`](Self::plan), from resolved options.
+    pub(crate) fn plan_with(
+        &self,
+        schema: &str,
+        format: ValueFormat,
+        key: &KeyChoice,
+        group_by: &[String],
+    ) -> Result<RecordPlan, Failure> {
+        let request = PlanRequest {
+            schema,
+            header: &self.header,
+            csv: &self.format,
+            format,
+            key,
+            group_by,
+            map: &[],
+        };
+        Ok(RecordPlan::compile(&request)?)
+    }
+}
+
+/// What only several inputs can have wrong with them.
+fn check_several(all: &[Input]) -> Result<(), Failure> {
+    let [first, others @ ..] = all else {
+        return Ok(());
+    };
+    if others.is_empty() {
+        return Ok(());
+    }
+    let mut known = HashSet::new();
+    for input in all {
+        let name = input.name();
+        if !input.is_file() {
+            let message = format!("{name} can be read only once, and so only be loaded alone");
+            return Err(Failure::new(Kind::Usage, message).hint("put it into a file first"));
+        }
+        if !known.insert(input.identity()) {
+            let message = format!("{name} is named twice, and its rows would be there twice");
+            return Err(Failure::new(Kind::Usage, message));
+        }
+        if input.header() != first.header() {
+            let columns = |input: &Input| input.header().names().join(", ");
+            let message = format!(
+                "{name}: its columns are {}, and those of {} are {}: inputs of one load must agree",
+                columns(input),
+                first.name(),
+                columns(first)
+            );
+            return Err(Failure::new(Kind::Input, message));
+        }
+    }
+    Ok(())
+}
+
+/// The format as the pipeline has it.
+pub(crate) fn value_format(format: Format) -> ValueFormat {
+    match format {
+        Format::Avro => ValueFormat::Avro,
+        Format::Json => ValueFormat::Json,
+    }
+}
+
+fn csv_format(csv: &CsvArgs) -> Result<CsvFormat, Failure> {
+    let max_row_size = usize::try_from(csv.max_row_size()).map_err(|_| {
+        Failure::new(
+            Kind::Usage,
+            "--max-row-size is larger than this machine can address",
+        )
+    })?;
+    let format = CsvFormat {
+        delimiter: csv.delimiter(),
+        null_token: csv.null.clone(),
+        max_row_size,
+        ..CsvFormat::default()
+    };
+    format.check()?;
+    Ok(format)
+}
