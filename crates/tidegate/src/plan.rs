@@ -74,6 +74,7 @@ impl<'a> Load<'a> {
         if load.sends_avro() {
             load.schema.check_compatible(load.registry()?)?;
         }
+        load.input.check(context)?;
         Ok(load)
     }
 
@@ -261,13 +262,6 @@ impl<'a> Load<'a> {
 
     /// The plan in one line.
     pub(crate) fn describe(&self) -> String {
-        let rows = match (self.input.length(), self.input.rows_guess()) {
-            (Some(bytes), Some(rows)) => {
-                format!("{} bytes, about {} rows", grouped(bytes), grouped(rows))
-            }
-            (Some(bytes), None) => format!("{} bytes", grouped(bytes)),
-            (None, _) => "a stream".to_owned(),
-        };
         let unit = match self.records.group_columns().as_slice() {
             [] => "one record a row".to_owned(),
             columns => format!("one record per {}", columns.join(", ")),
@@ -283,8 +277,9 @@ impl<'a> Load<'a> {
             (columns, reason) => format!("key {} ({reason})", columns.join(", ")),
         };
         format!(
-            "plan: {} ({rows}) -> topic {} ({}); {}, {unit}, schema {}; {key}; {}, {}",
+            "plan: {} ({}) -> topic {} ({}); {}, {unit}, schema {}; {key}; {}, {}",
             self.input.name(),
+            self.input.describe(),
             self.args.topic,
             self.topic.describe(),
             self.records.format(),

@@ -478,7 +478,8 @@ fn why_it_ended(outcome: &mut Outcome, load: &Load<'_>, context: &Context) -> Op
 
 /// The failure of a load, with the file.
 fn of_load(error: tidegate::core::Error, load: &Load<'_>) -> Failure {
-    let in_input = error.position().is_some();
+    let is_unreadable = error.kind() == ErrorKind::Input;
+    let in_input = is_unreadable || error.position().is_some();
     let failure = Failure::from(error);
     let failure = if in_input {
         failure.in_file(&load.input.name())
@@ -486,7 +487,9 @@ fn of_load(error: tidegate::core::Error, load: &Load<'_>) -> Failure {
         failure
     };
     match failure.kind() {
-        Kind::Input => failure.hint("correct the row, or keep bad rows apart with --rejects FILE"),
+        Kind::Input if !is_unreadable => {
+            failure.hint("correct the row, or keep bad rows apart with --rejects FILE")
+        }
         _ => failure,
     }
 }

@@ -177,6 +177,8 @@ pub(crate) fn compare(
         );
         return Err(Failure::new(Kind::Usage, message));
     }
+    // Damage is none of the topic's differences.
+    proof.input.check(context)?;
     let partitions = topic::partitions(proof.client, proof.topic)?;
     if let Some(reason) = proof
         .receipt
@@ -230,7 +232,8 @@ pub(crate) fn compare(
         // What was compared until then says nothing about the rest.
         return Err(context.interrupt.failure());
     }
-    Ok(judged(report?))
+    let report = report.map_err(|error| proof.input.failed(error))?;
+    Ok(judged(report))
 }
 
 /// Why the topic cannot be compared with the receipt, if it is not as it was.
