@@ -265,7 +265,7 @@ pub(crate) enum OnBadRow {
 /// `tidegate publish`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// CSV files, one behind the other; - reads stdin
+    /// CSV files, one behind the other, also compressed with gzip or zstd; - reads stdin
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Topic to publish to
@@ -519,7 +519,7 @@ pub(crate) struct BalanceArgs {
 /// `tidegate verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// CSV files that were published [default: those the receipt names]
+    /// CSV files that were published, compressed or not [default: those the receipt names]
     #[arg(value_name = "FILE", required_unless_present = "receipt")]
     pub(crate) files: Vec<PathBuf>,
     /// Topic to compare with [default: the one the receipt names]
@@ -594,7 +594,7 @@ pub(crate) enum SchemaCommand {
 /// `tidegate schema infer`.
 #[derive(Debug, Args)]
 pub(crate) struct InferArgs {
-    /// CSV file; - reads stdin
+    /// CSV file, also compressed with gzip or zstd; - reads stdin
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Name of the record [default: the file's name]

@@ -9,6 +9,8 @@ use std::fmt;
 use serde_json::{Value, json};
 use tidegate::{broker, core, kafka, registry};
 
+use crate::decompress::Damage;
+
 /// What sort of failure it is; each has one exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -171,6 +173,7 @@ impl Failure {
 
 impl From<core::Error> for Failure {
     fn from(error: core::Error) -> Self {
+        let damage = damage_of(&error).map(Damage::hint);
         let kind = match error.kind() {
             core::ErrorKind::Option => Kind::Usage,
             core::ErrorKind::EmptyInput
@@ -179,6 +182,7 @@ impl From<core::Error> for Failure {
             | core::ErrorKind::TooManyRejects => Kind::Input,
             core::ErrorKind::Schema => Kind::Schema,
             core::ErrorKind::HoldTimeout => Kind::Behind,
+            core::ErrorKind::Input if damage.is_some() => Kind::Input,
             core::ErrorKind::Input | core::ErrorKind::LocalFile => Kind::LocalIo,
             core::ErrorKind::Sink | core::ErrorKind::Group | core::ErrorKind::Consume => {
                 kind_underneath(&error)
@@ -191,7 +195,11 @@ impl From<core::Error> for Failure {
             Some(source) => failure.because(source),
             None => failure,
         };
-        failure.with_usual_hints()
+        let failure = failure.with_usual_hints();
+        match damage {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 
@@ -241,6 +249,11 @@ impl From<broker::Error> for Failure {
         };
         failure.because(error)
     }
+}
+
+/// What is wrong with a compressed input that could not be read, if that is why.
+fn damage_of(error: &core::Error) -> Option<&Damage> {
+    Damage::of(error.source()?.downcast_ref()?)
 }
 
 /// The kind of a failure that core only passes on: the client's own, where it is the client's.

@@ -2,40 +2,62 @@
 //!
 //! Opening it reads the header and guesses the number of rows from the first bytes. What was read of a stream for that is kept and
 //! comes first when the load reads it.
+//!
+//! A compressed input is read as what is in it: lengths, offsets and digests are of that. Of a compressed file this is what stood there when it
+//! was opened first; what is appended meanwhile is left for a later run, for it may be half of a member.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Take};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tidegate::core::Error;
+use tidegate::core::limits::READ_BUFFER;
 use tidegate::core::read::{CsvFormat, Header, RowReader, Source};
 
+use crate::decompress::{Compression, Content, unsupported};
 use crate::failure::{Failure, Kind};
+use crate::progress::{Figures, Progress};
+use crate::report::grouped;
+use crate::service::Context;
 use crate::signals::Interrupt;
 use crate::stream::Stream;
-
-/// Beginnings of compressed files, which would otherwise be read as one strange header.
-const COMPRESSED: [(&[u8], &str, &str); 3] = [
-    (b"\x1f\x8b", "gzip", "zcat"),
-    (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
-    (b"PK\x03\x04", "zip", "unzip -p"),
-];
 
 /// An opened input.
 #[derive(Debug)]
 pub(crate) struct Input {
     path: PathBuf,
     header: Header,
+    compression: Option<Compression>,
     from: From,
-    rows_guess: Option<u64>,
 }
 
 #[derive(Debug)]
 enum From {
-    /// A regular file and its length.
-    File(u64),
+    /// A regular file.
+    File(Regular),
     /// Standard input, a pipe, a device: read once.
     Stream(Mutex<Option<Box<dyn ReadDebug>>>),
+}
+
+#[derive(Debug)]
+struct Regular {
+    /// Its length on the disk when it was opened first.
+    length: u64,
+    /// The length of its content, once that is known: of a compressed file only its end tells.
+    content_length: Arc<OnceLock<u64>>,
+    sample: Sample,
+}
+
+/// What the first bytes of a file's content tell of its rows.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    header: u64,
+    /// Bytes behind the header.
+    bytes: u64,
+    lines: u64,
+    /// Whether the last of the lines has no end.
+    is_cut: bool,
 }
 
 /// What a stream must be: readable on the load's thread.
@@ -79,7 +101,7 @@ impl Input {
             let stdin = Stream::stdin(interrupt).map_err(unreadable)?;
             return Self::stream(path, format, stdin);
         }
-        let mut file = File::open(path).map_err(unreadable)?;
+        let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
             return Err(Failure::new(
@@ -90,41 +112,58 @@ impl Input {
         if !metadata.is_file() {
             return Self::stream(path, format, Stream::new(file, interrupt));
         }
+        Self::file(path, format, file, metadata.len())
+    }
+
+    fn file(path: &Path, format: &CsvFormat, file: File, length: u64) -> Result<Self, Failure> {
         let mut start = Vec::new();
-        let (header, seen) = read_header(path, &mut file, format, &mut start)?;
-        let rows_guess = guess_rows(&start, seen, metadata.len());
+        let mut content = Content::new(file);
+        let (header, header_bytes) = read_header(path, &mut content, format, &mut start)?;
+        let missing = READ_BUFFER.saturating_sub(start.len()) as u64;
+        let sampled = content.by_ref().take(missing).read_to_end(&mut start);
+        sampled.map_err(|error| {
+            let error = Error::input("cannot read the input", error);
+            Failure::from(error).in_file(&name(path))
+        })?;
+        let compression = content.compression();
+        let content_length = match compression {
+            None => OnceLock::from(length),
+            Some(_) => OnceLock::new(),
+        };
         Ok(Self {
             path: path.to_owned(),
             header,
-            from: From::File(metadata.len()),
-            rows_guess,
+            compression,
+            from: From::File(Regular {
+                length,
+                content_length: Arc::new(content_length),
+                sample: Sample::of(&start, header_bytes),
+            }),
         })
     }
 
     fn stream(
         path: &Path,
         format: &CsvFormat,
-        mut stream: impl Read + Send + 'static,
+        stream: impl Read + Send + 'static,
     ) -> Result<Self, Failure> {
         let mut start = Vec::new();
-        let (header, _) = read_header(path, &mut stream, format, &mut start)?;
-        let whole: Box<dyn ReadDebug> = Box::new(Cursor::new(start).chain(stream));
+        let mut content = Content::new(stream);
+        let (header, _) = read_header(path, &mut content, format, &mut start)?;
+        let compression = content.compression();
+        let whole: Box<dyn ReadDebug> = Box::new(Cursor::new(start).chain(content));
         let from = From::Stream(Mutex::new(Some(whole)));
         Ok(Self {
             path: path.to_owned(),
             header,
+            compression,
             from,
-            rows_guess: None,
         })
     }
 
     /// What it is called in messages.
     pub(crate) fn name(&self) -> String {
-        if self.path == Path::new("-") {
-            "stdin".to_owned()
-        } else {
-            self.path.display().to_string()
-        }
+        name(&self.path)
     }
 
     /// What it is called in a receipt: the absolute path, so that it is found again from elsewhere.
@@ -140,22 +179,79 @@ impl Input {
         &self.header
     }
 
-    /// Its length in bytes, where that is known.
+    /// The length of its content in bytes, as far as that is known: that of a compressed file is when it was read to its end.
     pub(crate) fn length(&self) -> Option<u64> {
-        match self.from {
-            From::File(length) => Some(length),
+        match &self.from {
+            From::File(file) => file.content_length.get().copied(),
             From::Stream(_) => None,
         }
     }
 
     /// About how many rows it has, where that can be guessed.
     pub(crate) fn rows_guess(&self) -> Option<u64> {
-        self.rows_guess
+        match &self.from {
+            From::File(file) => file.sample.rows(self.length()?),
+            From::Stream(_) => None,
+        }
+    }
+
+    /// What it is and how large, for people.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = match (self.length(), self.is_file()) {
+            (Some(bytes), _) => format!("{} bytes", grouped(bytes)),
+            (None, true) => "a file".to_owned(),
+            (None, false) => "a stream".to_owned(),
+        };
+        if let Some(compression) = self.compression {
+            text.push_str(&format!(" unpacked from {compression}"));
+        }
+        if let Some(rows) = self.rows_guess() {
+            text.push_str(&format!(", about {} rows", grouped(rows)));
+        }
+        text
     }
 
     /// Whether it can be read again.
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.from, From::File(_))
+    }
+
+    /// Whether it is a compressed one.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.compression.is_some()
+    }
+
+    /// Reads a compressed file to its end, unless that was done. Checksums stand behind what they are of, so only then is it known that nothing of it is
+    /// damaged; and how long its content is.
+    pub(crate) fn check(&self, context: &Context) -> Result<(), Failure> {
+        let (From::File(file), Some(compression)) = (&self.from, self.compression) else {
+            return Ok(());
+        };
+        if self.length().is_some() {
+            return Ok(());
+        }
+        let mut progress = Progress::new(context.terminal, "check", Some(file.length));
+        let checked = self
+            .unpack(file, compression)
+            .and_then(|mut content| content.read_through(&context.interrupt, &mut progress));
+        progress.finish();
+        match checked {
+            _ if context.interrupt.is_set() => Err(context.interrupt.failure()),
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let error = Error::input("cannot read the input", error);
+                Err(Failure::from(error).in_file(&self.name()))
+            }
+        }
+    }
+
+    fn unpack(&self, file: &Regular, compression: Compression) -> io::Result<Unpacked> {
+        let input = File::open(&self.path)?.take(file.length);
+        Ok(Unpacked {
+            content: Content::compressed(compression, input)?,
+            bytes: 0,
+            length: Arc::clone(&file.content_length),
+        })
     }
 }
 
@@ -163,13 +259,16 @@ impl Source for Input {
     type Reader = Box<dyn Read + Send>;
 
     fn name(&self) -> Option<String> {
-        Some(Input::name(self))
+        Some(Self::name(self))
     }
 
     /// Opens a file; a stream only once.
     fn open(&self) -> io::Result<Self::Reader> {
         match &self.from {
-            From::File(_) => Ok(Box::new(File::open(&self.path)?)),
+            From::File(file) => Ok(match self.compression {
+                None => Box::new(File::open(&self.path)?),
+                Some(compression) => Box::new(self.unpack(file, compression)?),
+            }),
             From::Stream(stream) => {
                 let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
                 match taken {
@@ -194,21 +293,25 @@ fn read_header(
     let reader = RowReader::open(Tee { input, copy: start }, format.clone());
     let read = reader.map(|reader| (reader.header().clone(), reader.position().byte));
     // Looked at first: what is wrong with the header of a compressed file says nothing to people.
-    for (magic, name, reader) in COMPRESSED {
-        if start.starts_with(magic) {
-            let message = format!("{} is compressed with {name}, not CSV", path.display());
-            let failure = Failure::new(Kind::Input, message);
-            return Err(failure.hint(format!(
-                "{reader} {} | tidegate publish - ...",
-                path.display()
-            )));
-        }
+    if let Some((format, command)) = unsupported(start) {
+        let message = format!(
+            "{} is compressed with {format}, which is not supported",
+            name(path)
+        );
+        let hint = format!("decompress it first, with `{command} {}`", path.display());
+        return Err(Failure::new(Kind::Input, message).hint(hint));
     }
-    let (header, bytes) = read.map_err(|error| {
-        let failure = Failure::from(error);
-        failure.in_file(&path.display().to_string())
-    })?;
+    let (header, bytes) = read.map_err(|error| Failure::from(error).in_file(&name(path)))?;
     Ok((header, bytes))
+}
+
+/// What the input at `path` is called in messages.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") {
+        "stdin".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }
 
 /// Keeps a copy of what is read through it.
@@ -225,23 +328,74 @@ impl<R: Read> Read for Tee<'_, R> {
     }
 }
 
-/// How many rows a file has if the rest is like its start.
-fn guess_rows(start: &[u8], header_bytes: u64, length: u64) -> Option<u64> {
-    let header = usize::try_from(header_bytes).ok()?;
-    let sample = start.get(header..).filter(|sample| !sample.is_empty())?;
-    let breaks = |byte: u8| sample.iter().filter(|found| **found == byte).count();
-    let lines = match breaks(b'\n') {
-        0 => breaks(b'\r'),
-        lines => lines,
-    };
-    let unterminated = u64::from(!matches!(sample.last(), Some(b'\n' | b'\r')));
-    let sample_bytes = u64::try_from(sample.len()).ok()?;
-    let rest = length.saturating_sub(header_bytes);
-    let lines = u64::try_from(lines).ok()?;
-    if sample_bytes >= rest {
-        return Some(lines + unterminated);
+/// The content of a compressed file. Its end tells how long it is.
+struct Unpacked {
+    content: Content<Take<File>>,
+    bytes: u64,
+    length: Arc<OnceLock<u64>>,
+}
+
+impl Unpacked {
+    /// Reads to the end, or until a signal comes.
+    fn read_through(&mut self, interrupt: &Interrupt, progress: &mut Progress) -> io::Result<()> {
+        let mut buffer = vec![0; READ_BUFFER];
+        while !interrupt.is_set() {
+            match self.read(&mut buffer) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                // What it took of the file: how long the content is shows only at its end.
+                _ => progress.update(&Figures {
+                    bytes: self.content.bytes_taken(),
+                    ..Figures::default()
+                }),
+            }
+        }
+        Ok(())
     }
-    u64::try_from(u128::from(lines.max(1)) * u128::from(rest) / u128::from(sample_bytes)).ok()
+}
+
+impl Read for Unpacked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        self.bytes += count as u64;
+        if count == 0 && !buffer.is_empty() {
+            self.length.get_or_init(|| self.bytes);
+        }
+        Ok(count)
+    }
+}
+
+impl Sample {
+    /// What `start` tells, of which the header takes `header` bytes.
+    fn of(start: &[u8], header: u64) -> Self {
+        let behind = usize::try_from(header).ok();
+        let sample = behind.and_then(|behind| start.get(behind..));
+        let sample = sample.unwrap_or_default();
+        let breaks = |byte: u8| sample.iter().filter(|found| **found == byte).count() as u64;
+        let lines = match breaks(b'\n') {
+            0 => breaks(b'\r'),
+            lines => lines,
+        };
+        Self {
+            header,
+            bytes: sample.len() as u64,
+            lines,
+            is_cut: !matches!(sample.last(), None | Some(b'\n' | b'\r')),
+        }
+    }
+
+    /// How many rows content of `length` bytes has if the rest is like its start.
+    fn rows(&self, length: u64) -> Option<u64> {
+        let rest = length.saturating_sub(self.header);
+        if self.bytes == 0 {
+            return None;
+        }
+        if self.bytes >= rest {
+            return Some(self.lines + u64::from(self.is_cut));
+        }
+        let rows = u128::from(self.lines.max(1)) * u128::from(rest) / u128::from(self.bytes);
+        u64::try_from(rows).ok()
+    }
 }
 
 #[cfg(test)]
@@ -263,13 +417,66 @@ mod tests {
         let many = [b"a\n".as_slice(), &b"12345678\n".repeat(100_000)].concat();
         let guess = open(&many).unwrap().rows_guess().unwrap();
         assert!((99_000..=101_000).contains(&guess), "{guess}");
+        // How much is in a compressed file shows at its end.
+        let packed = open(&zstd::encode_all(many.as_slice(), 3).unwrap()).unwrap();
+        assert_eq!((packed.length(), packed.rows_guess()), (None, None));
+        assert_eq!(packed.describe(), "a file unpacked from zstd");
+    }
+
+    #[test]
+    fn a_compressed_file_is_what_stood_there_when_it_was_opened_first() {
+        let pack = |content: &[u8]| zstd::encode_all(content, 3).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut content = b"a,b\n".to_vec();
+        content.extend(b"1,2\n".repeat(200_000));
+        std::fs::write(file.path(), pack(&content)).unwrap();
+        let interrupt = Interrupt::default();
+        let input = Input::prepare(file.path(), &CsvFormat::default(), &interrupt).unwrap();
+        // Half of another frame, which is being written.
+        let more = pack(&content);
+        let grown = [pack(&content).as_slice(), &more[..more.len() / 2]].concat();
+        std::fs::write(file.path(), grown).unwrap();
+        let mut found = Vec::new();
+        Source::open(&input)
+            .unwrap()
+            .read_to_end(&mut found)
+            .unwrap();
+        assert!(found == content);
+        assert_eq!(input.length(), Some(content.len() as u64));
+        assert_eq!(
+            input.describe(),
+            "800,004 bytes unpacked from zstd, about 200,000 rows"
+        );
+        // Another file under its name is not read by halves.
+        std::fs::write(file.path(), &content).unwrap();
+        let error = Source::open(&input).unwrap().read_to_end(&mut found);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("damaged at byte"), "{error}");
     }
 
     #[test]
     fn what_is_no_csv_is_said_plainly() {
+        for (start, said) in [
+            (&b"PK\x03\x04rest"[..], "zip"),
+            (b"\xfd7zXZ\x00rest", "xz"),
+            (b"BZh91AY&SYrest", "bzip2"),
+        ] {
+            let failure = open(start).unwrap_err();
+            assert_eq!(failure.kind(), Kind::Input);
+            let message = format!("is compressed with {said}, which is not supported");
+            assert!(failure.to_string().ends_with(&message), "{failure}");
+        }
+        assert_eq!(
+            open(b"BZh9,a\n1,2\n").unwrap().header.names(),
+            ["BZh9", "a"]
+        );
         let failure = open(b"\x1f\x8b\x08\x00rest").unwrap_err();
         assert_eq!(failure.kind(), Kind::Input);
-        assert!(failure.to_string().contains("gzip"), "{failure}");
+        assert!(
+            failure.full_message().contains("the gzip data is cut off"),
+            "{}",
+            failure.full_message()
+        );
         assert_eq!(open(b"").unwrap_err().kind(), Kind::Input);
         let missing = Input::prepare(
             Path::new("/nowhere/a.csv"),

@@ -3,6 +3,7 @@
 //! All of them are opened before anything is done, so that a mistyped name or another header is found at once.
 
 use std::collections::HashSet;
+use std::fs::{self, Metadata};
 use std::path::Path;
 
 use tidegate::core::encode::ValueFormat;
@@ -17,6 +18,7 @@ use crate::args::{CsvArgs, Format, RecordArgs};
 use crate::failure::{Failure, Kind};
 use crate::input::Input;
 use crate::report::grouped;
+use crate::service::Context;
 use crate::signals::Interrupt;
 
 /// Opened inputs, at least one. All of them are written in the same way and have the same header.
@@ -42,6 +44,11 @@ impl Inputs {
             );
             let failure = Failure::new(Kind::Usage, message);
             return Err(failure.hint("load them in several runs, each with a --job of its own"));
+        }
+        if paths.len() > 1 {
+            paths
+                .iter()
+                .try_for_each(|path| refuse_stream(path.as_ref()))?;
         }
         let open = |path: &P| Input::prepare(path.as_ref(), &format, interrupt);
         let all: Vec<Input> = paths.iter().map(open).collect::<Result<_, _>>()?;
@@ -98,16 +105,25 @@ impl Inputs {
         self.all.iter().all(Input::is_file)
     }
 
+    /// Whether they are compressed files.
+    pub(crate) fn are_compressed(&self) -> bool {
+        self.all.iter().all(Input::is_compressed)
+    }
+
+    /// Reads those to their ends that are compressed, unless that was done.
+    pub(crate) fn check(&self, context: &Context) -> Result<(), Failure> {
+        self.all.iter().try_for_each(|input| input.check(context))
+    }
+
     /// How many they are and how large, for people.
     pub(crate) fn describe(&self) -> String {
-        let Some(bytes) = self.length() else {
-            return "a stream".to_owned();
-        };
-        let mut parts = Vec::new();
-        if self.all.len() > 1 {
-            parts.push(format!("{} files", grouped(self.all.len() as u64)));
+        if let [only] = self.all.as_slice() {
+            return only.describe();
         }
-        parts.push(format!("{} bytes", grouped(bytes)));
+        let mut parts = vec![format!("{} files", grouped(self.all.len() as u64))];
+        if let Some(bytes) = self.length() {
+            parts.push(format!("{} bytes", grouped(bytes)));
+        }
         if let Some(rows) = self.all.iter().map(Input::rows_guess).sum::<Option<u64>>() {
             parts.push(format!("about {} rows", grouped(rows)));
         }
@@ -175,21 +191,26 @@ impl Inputs {
     }
 }
 
-/// What only several inputs can have wrong with them.
-fn check_several(all: &[Input]) -> Result<(), Failure> {
-    let [first, others @ ..] = all else {
-        return Ok(());
-    };
-    if others.is_empty() {
+/// A stream can only be loaded alone. It is told by its name: to open one may have to wait for whoever writes it.
+fn refuse_stream(path: &Path) -> Result<(), Failure> {
+    let is_special = |found: Metadata| !found.is_file() && !found.is_dir();
+    let is_stream = path == Path::new("-") || fs::metadata(path).is_ok_and(is_special);
+    if !is_stream {
         return Ok(());
     }
+    let name = path.display();
+    let message = format!("{name} can be read only once, and so only be loaded alone");
+    Err(Failure::new(Kind::Usage, message).hint("put it into a file first"))
+}
+
+/// What only several inputs can have wrong with them.
+fn check_several(all: &[Input]) -> Result<(), Failure> {
+    let Some(first) = all.first() else {
+        return Ok(());
+    };
     let mut known = HashSet::new();
     for input in all {
         let name = input.name();
-        if !input.is_file() {
-            let message = format!("{name} can be read only once, and so only be loaded alone");
-            return Err(Failure::new(Kind::Usage, message).hint("put it into a file first"));
-        }
         if !known.insert(input.identity()) {
             let message = format!("{name} is named twice, and its rows would be there twice");
             return Err(Failure::new(Kind::Usage, message));

@@ -11,6 +11,7 @@
 
 mod args;
 mod commands;
+mod decompress;
 mod failure;
 mod input;
 mod inputs;

@@ -77,6 +77,7 @@ impl<'a> Load<'a> {
         if load.sends_avro() {
             load.schema.check_compatible(load.registry()?)?;
         }
+        load.inputs.check(context)?;
         Ok(load)
     }
 

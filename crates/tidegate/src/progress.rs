@@ -159,10 +159,13 @@ fn bar(doing: &'static str, total_bytes: Option<u64>) -> ProgressBar {
     bar
 }
 
-/// `1,234 rows (567 rows/s), 1,200 records, 3 rejected, group 40 behind, held`.
+/// `1,234 rows (567 rows/s), 1,200 records, 3 rejected, group 40 behind, held`; nothing where only bytes are counted.
 fn describe(figures: &Figures, elapsed: Duration) -> String {
     if let (0, Some(lag)) = (figures.rows, figures.lag) {
         return format!("group {} behind", grouped(lag));
+    }
+    if figures.rows == 0 && figures.bytes > 0 {
+        return String::new();
     }
     let rate = rate_per_second(figures.rows, elapsed);
     let mut text = format!(
@@ -190,17 +193,24 @@ fn plain_line(
     elapsed: Duration,
     text: &str,
 ) -> String {
-    let bytes = format!("{} bytes", grouped(figures.bytes));
-    match total {
-        Some(total) if total > 0 => {
-            let percent = figures.bytes.min(total).saturating_mul(100) / total;
-            let rate = rate_per_second(figures.bytes, elapsed).max(1);
-            let eta = total.saturating_sub(figures.bytes) / rate;
-            format!("{doing}: {percent}%, {bytes}, {text}, ETA {eta} s")
-        }
-        _ if figures.bytes == 0 => format!("{doing}: {text}"),
-        _ => format!("{doing}: {bytes}, {text}"),
+    let total = total.filter(|total| *total > 0);
+    let mut parts = Vec::new();
+    if let Some(total) = total {
+        let percent = figures.bytes.min(total).saturating_mul(100) / total;
+        parts.push(format!("{percent}%"));
     }
+    if total.is_some() || figures.bytes > 0 {
+        parts.push(format!("{} bytes", grouped(figures.bytes)));
+    }
+    if !text.is_empty() {
+        parts.push(text.to_owned());
+    }
+    if let Some(total) = total {
+        let rate = rate_per_second(figures.bytes, elapsed).max(1);
+        let eta = total.saturating_sub(figures.bytes) / rate;
+        parts.push(format!("ETA {eta} s"));
+    }
+    format!("{doing}: {}", parts.join(", "))
 }
 
 /// `count` per second over `elapsed`, rounded down; 0 while there is nothing to divide by.
@@ -250,6 +260,18 @@ mod tests {
         };
         let line = plain_line("publish", None, &figures, Duration::ZERO, "2 rows");
         assert_eq!(line, "publish: 9 bytes, 2 rows");
+    }
+
+    #[test]
+    fn what_only_reads_has_no_rows_to_tell_of() {
+        let figures = Figures {
+            bytes: 500,
+            ..Figures::default()
+        };
+        let second = Duration::from_secs(1);
+        let text = describe(&figures, second);
+        let line = plain_line("check", Some(1_000), &figures, second, &text);
+        assert_eq!(line, "check: 50%, 500 bytes, ETA 1 s");
     }
 
     #[test]

@@ -478,9 +478,12 @@ fn why_it_ended(outcome: &mut Outcome, load: &Load<'_>, context: &Context) -> Op
 
 /// The failure of a load.
 fn of_load(error: tidegate::core::Error) -> Failure {
+    let is_unreadable = error.kind() == ErrorKind::Input;
     let failure = Failure::from(error);
     match failure.kind() {
-        Kind::Input => failure.hint("correct the row, or keep bad rows apart with --rejects FILE"),
+        Kind::Input if !is_unreadable => {
+            failure.hint("correct the row, or keep bad rows apart with --rejects FILE")
+        }
         _ => failure,
     }
 }

@@ -25,7 +25,10 @@ pub(crate) fn run(command: &SchemaCommand, context: &mut Context) -> Result<Fini
 
 fn infer(args: &InferArgs, context: &Context) -> Result<AnswerSummary, Failure> {
     let inputs = Inputs::prepare(&[&args.file], &args.csv, &context.interrupt)?;
-    let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| stem(&args.file, &inputs));
     let inferred = inputs.infer(&name, &args.group_by, Format::Avro)?;
     for column in &inferred.columns {
         context.terminal.note(&describe(column));
@@ -120,8 +123,13 @@ fn show(args: &ShowArgs, context: &mut Context) -> Result<AnswerSummary, Failure
     })
 }
 
-/// The file's name without folder and extension; what stdin is called where it has none.
-fn stem(file: &Path) -> String {
+/// The file's name without folder and extension, and without the one for compression; what stdin is called where it has none.
+fn stem(file: &Path, inputs: &Inputs) -> String {
+    let file = if inputs.are_compressed() {
+        file.with_extension("")
+    } else {
+        file.to_owned()
+    };
     match file
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())

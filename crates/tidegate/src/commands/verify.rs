@@ -176,6 +176,8 @@ pub(crate) fn compare(
         );
         return Err(Failure::new(Kind::Usage, message));
     }
+    // Damage is none of the topic's differences.
+    proof.inputs.check(context)?;
     let partitions = topic::partitions(proof.client, proof.topic)?;
     if let Some(reason) = proof
         .receipt
