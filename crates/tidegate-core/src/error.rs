@@ -20,6 +20,8 @@ pub enum ErrorKind {
     EmptyInput,
     /// The input is not the one it was before: its prefix, its length or its order changed.
     InputChanged,
+    /// The load was told to stop before it had come to its position.
+    Interrupted,
     /// A row, or the header, is not what the format or the schema asks for.
     BadRow,
     /// More rows were bad than the run may reject.

@@ -32,6 +32,11 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// A load that goes on reads what was loaded before again, to see that it is still the same.
+    Rereading {
+        /// So many bytes of all inputs were read by now.
+        bytes: u64,
+    },
     /// An attempt begins, after so many rows.
     Started {
         /// Rows of earlier attempts or runs; 0 at the start.

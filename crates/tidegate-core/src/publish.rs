@@ -7,7 +7,7 @@
 //!
 //! What the sink is makes the mode: a topic publishes, a [`Counter`] is a dry run, a comparison verifies. There is no second copy of the path.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::balance::HoldOptions;
@@ -25,7 +25,7 @@ use crate::read::{CsvFormat, Source};
 use crate::receipt::{PartitionReceipt, RecordCounts, RowCounts, Status};
 use crate::rejects::RejectsOptions;
 use crate::schema::RecordPlan;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 use attempt::{Attempt, Counts, End};
 use inputs::Inputs;
@@ -187,7 +187,7 @@ impl Outcome {
 /// A load that was begun always has an [`Outcome`], also when it failed: what is in the topic must be known.
 ///
 /// # Errors
-/// What kept it from beginning: an input that cannot be opened or has changed, a rejects file that cannot be written.
+/// What kept it from beginning: an input that cannot be opened or has changed, a rejects file that cannot be written; [`ErrorKind::Interrupted`].
 pub fn publish<S: Source, P: Produce>(
     sources: &[S],
     position: &LoadPosition,
@@ -199,9 +199,15 @@ pub fn publish<S: Source, P: Produce>(
 ) -> Result<Outcome> {
     let (started, started_at) = (clock.monotonic(), clock.unix_millis());
     let mut start = position.clone();
-    let mut replays = 0;
+    let (mut replays, mut has_begun) = (0, false);
     loop {
-        let mut inputs = Inputs::open(sources, &start, options)?;
+        // Once begun it ends in order, with an outcome.
+        let interrupt = (!has_begun).then_some(options.interrupt);
+        let mut inputs = {
+            let mut told = rereading(&mut *events, interrupt);
+            Inputs::open(sources, &start, options, &mut told)?
+        };
+        has_begun = true;
         let mut attempt = Attempt::new(&start, options, hold.as_mut(), &mut *sink, clock, events)?;
         let mut end = attempt.run(&mut inputs);
         if let Some(reason) = rolled_back(&end) {
@@ -246,6 +252,23 @@ pub fn publish<S: Source, P: Produce>(
             finished_at: clock.unix_millis(),
             seconds: clock.monotonic().saturating_sub(started).as_secs_f64(),
         });
+    }
+}
+
+/// Tells of what is read again, and ends that when an interrupt comes.
+fn rereading<'a>(
+    events: &'a mut dyn FnMut(Event<'_>),
+    interrupt: Option<&'a AtomicBool>,
+) -> impl FnMut(u64) -> Result<()> + 'a {
+    let mut reread = 0;
+    move |bytes| {
+        reread += bytes;
+        events(Event::Rereading { bytes: reread });
+        if interrupt.is_some_and(|interrupt| interrupt.load(Ordering::Relaxed)) {
+            let message = "interrupted while what was loaded before was read again";
+            return Err(Error::new(ErrorKind::Interrupted, message));
+        }
+        Ok(())
     }
 }
 

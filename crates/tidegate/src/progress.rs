@@ -45,6 +45,7 @@ impl Figures {
                 self.records = progress.delivered;
                 self.lag = progress.outstanding;
             }
+            Event::Rereading { bytes } => self.bytes = *bytes,
             Event::Held { outstanding, .. } => (self.lag, self.held) = (Some(*outstanding), true),
             Event::Resumed { .. } => self.held = false,
             _ => {}

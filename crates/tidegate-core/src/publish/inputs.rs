@@ -13,6 +13,9 @@ use crate::read::{Position, RowReader, Source, Start};
 use crate::records::RecordStream;
 use crate::{Error, ErrorKind, Result};
 
+/// Told how many bytes were just read again; its error ends that.
+pub(super) type Told<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
+
 /// The input that is read, and those behind it.
 pub(super) struct Inputs<'a, 'p, S: Source> {
     sources: &'a [S],
@@ -30,8 +33,9 @@ impl<'a, 'p, S: Source> Inputs<'a, 'p, S> {
         sources: &'a [S],
         position: &LoadPosition,
         options: &'a PublishOptions<'p>,
+        told: Told<'_>,
     ) -> Result<Self> {
-        check_finished(sources, &position.finished)?;
+        check_finished(sources, &position.finished, told)?;
         let index = position.finished.len();
         let Some(source) = sources.get(index) else {
             return Err(too_few(index + 1, sources.len()));
@@ -42,7 +46,7 @@ impl<'a, 'p, S: Source> Inputs<'a, 'p, S> {
             options,
             index,
             rows_before: position.finished.iter().map(|input| input.rows).sum(),
-            stream: open(source, position, options, is_last)?,
+            stream: open(source, position, options, is_last, told)?,
         })
     }
 
@@ -83,7 +87,8 @@ impl<'a, 'p, S: Source> Inputs<'a, 'p, S> {
         self.index += 1;
         self.rows_before = row;
         let next = &self.sources[self.index];
-        self.stream = open(next, &start, self.options, self.is_last())?;
+        // Nothing stands before the start.
+        self.stream = open(next, &start, self.options, self.is_last(), &mut |_| Ok(()))?;
         Ok(Some(finished))
     }
 }
@@ -94,12 +99,13 @@ fn open<'p, S: Source>(
     position: &LoadPosition,
     options: &PublishOptions<'p>,
     is_last: bool,
+    told: Told<'_>,
 ) -> Result<RecordStream<'p, S::Reader>> {
-    let opened = || {
+    let mut opened = || {
         let mut input = source
             .open()
             .map_err(|error| Error::input("cannot open the input", error))?;
-        let hasher = hash_prefix(&mut input, position)?;
+        let hasher = hash_prefix(&mut input, position, told)?;
         refuse_closed_quote(source, position)?;
         // Only the last one may still grow.
         let (header, hold_last) = (options.plan.header(), options.hold_last && is_last);
@@ -117,9 +123,13 @@ fn open<'p, S: Source>(
 }
 
 /// Reads the inputs again that were read to their ends, to see that they still are what they were, and end where they did.
-fn check_finished<S: Source>(sources: &[S], finished: &[FinishedInput]) -> Result<()> {
+fn check_finished<S: Source>(
+    sources: &[S],
+    finished: &[FinishedInput],
+    told: Told<'_>,
+) -> Result<()> {
     for (source, known) in sources.iter().zip(finished) {
-        match has_grown(source, &known.digest) {
+        match has_grown(source, &known.digest, told) {
             Ok(false) => {}
             Ok(true) => {
                 let message = format!(
@@ -140,39 +150,42 @@ fn check_finished<S: Source>(sources: &[S], finished: &[FinishedInput]) -> Resul
 /// # Errors
 /// [`ErrorKind::InputChanged`] when they begin otherwise; [`ErrorKind::Input`] when one cannot be read.
 pub fn has_more<S: Source>(sources: &[S], known: &LoadPosition) -> Result<bool> {
-    check_finished(sources, &known.finished)?;
+    let told = &mut |_| Ok(());
+    check_finished(sources, &known.finished, told)?;
     let index = known.finished.len();
     let Some(source) = sources.get(index) else {
         return Err(too_few(index + 1, sources.len()));
     };
-    Ok(has_grown(source, &known.prefix)? || sources.len() > index + 1)
+    Ok(has_grown(source, &known.prefix, told)? || sources.len() > index + 1)
 }
 
 /// Whether there is more in the input than `known`, with which it must begin.
-fn has_grown<S: Source>(source: &S, known: &PrefixDigest) -> Result<bool> {
-    let grown = || {
-        let unreadable = |error| Error::input("cannot read the input again", error);
+fn has_grown<S: Source>(source: &S, known: &PrefixDigest, told: Told<'_>) -> Result<bool> {
+    let mut grown = || {
         let mut input = source.open().map_err(unreadable)?;
         let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
-        hash_up_to(&mut input, known.bytes, &mut hasher, &mut buffer).map_err(unreadable)?;
+        hash_up_to(&mut input, known.bytes, &mut hasher, &mut buffer, told)?;
         if hasher.digest() != *known {
             return Err(changed(known.bytes, hasher.bytes()));
         }
-        hash_up_to(&mut input, known.bytes + 1, &mut hasher, &mut buffer).map_err(unreadable)?;
+        hash_up_to(&mut input, known.bytes + 1, &mut hasher, &mut buffer, told)?;
         Ok(hasher.bytes() > known.bytes)
     };
     grown().map_err(|error: Error| error.in_source(source.name()))
 }
 
 /// Reads what stands before the position, to see that it is still the same, and gives the hasher as it is there.
-fn hash_prefix(input: &mut impl Read, position: &LoadPosition) -> Result<PrefixHasher> {
+fn hash_prefix(
+    input: &mut impl Read,
+    position: &LoadPosition,
+    told: Told<'_>,
+) -> Result<PrefixHasher> {
     let mut hasher = PrefixHasher::new();
     if position.input.byte == 0 {
         return Ok(hasher);
     }
     let mut buffer = vec![0; READ_BUFFER];
-    hash_up_to(input, position.input.byte, &mut hasher, &mut buffer)
-        .map_err(|error| Error::input("cannot read the input again", error))?;
+    hash_up_to(input, position.input.byte, &mut hasher, &mut buffer, told)?;
     if hasher.digest() != position.prefix {
         return Err(changed(position.prefix.bytes, hasher.bytes()));
     }
@@ -184,10 +197,10 @@ fn refuse_closed_quote<S: Source>(source: &S, position: &LoadPosition) -> Result
     let Some(quote) = position.end.open_quote else {
         return Ok(());
     };
-    let unreadable = |error| Error::input("cannot read the input again", error);
     let mut input = source.open().map_err(unreadable)?;
     let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
-    hash_up_to(&mut input, quote.length + 1, &mut hasher, &mut buffer).map_err(unreadable)?;
+    let told = &mut |_| Ok(());
+    hash_up_to(&mut input, quote.length + 1, &mut hasher, &mut buffer, told)?;
     if hasher.bytes() == quote.length {
         return Ok(());
     }
@@ -223,18 +236,26 @@ fn hash_up_to(
     end: u64,
     hasher: &mut PrefixHasher,
     buffer: &mut [u8],
-) -> io::Result<()> {
+    told: Told<'_>,
+) -> Result<()> {
     while hasher.bytes() < end {
         let wanted = usize::try_from(end - hasher.bytes()).unwrap_or(usize::MAX);
         let size = wanted.min(buffer.len());
         match input.read(&mut buffer[..size]) {
             Ok(0) => break,
-            Ok(read) => hasher.update(&buffer[..read]),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                told(read as u64)?;
+            }
             Err(error) if is_passing(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(unreadable(error)),
         }
     }
     Ok(())
+}
+
+fn unreadable(error: io::Error) -> Error {
+    Error::input("cannot read the input again", error)
 }
 
 fn is_passing(error: &io::Error) -> bool {

@@ -1,7 +1,11 @@
 //! Loads that are told to stop, and go on later: both together come to what one would.
 
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
 use proptest::prelude::*;
 use tidegate_core::ErrorKind;
+use tidegate_core::event::Event;
 use tidegate_core::position::LoadPosition;
 use tidegate_core::receipt::Status;
 
@@ -60,6 +64,36 @@ fn a_position_of_another_input_is_refused() {
         ErrorKind::InputChanged,
         "another number of partitions: {error}"
     );
+}
+
+#[test]
+fn what_is_read_again_is_told_and_may_be_interrupted() {
+    let mut sink = MemorySink::new(1);
+    sink.interrupt_after = Some(40);
+    let setup = Setup::rows();
+    let input = rows(60, |_| false);
+    let position = setup.publish(&input, &mut sink).unwrap().position.unwrap();
+    let mut reread = Vec::new();
+    let mut sink = MemorySink::on(sink.topic);
+    let mut note = |event: Event<'_>| {
+        if let Event::Rereading { bytes } = event {
+            reread.push(bytes);
+        }
+    };
+    let outcome = setup.publish_from(&position, &input, &mut sink, None, &mut note);
+    assert_eq!(outcome.unwrap().status, Status::Complete);
+    assert!(reread.is_sorted() && reread.len() > 1, "{reread:?}");
+    assert_eq!(reread.last(), Some(&position.input.byte));
+
+    let mut sink = MemorySink::new(1);
+    let interrupt = Rc::clone(&sink.interrupt);
+    let mut stop = |event: Event<'_>| match event {
+        Event::Rereading { .. } => interrupt.store(true, Ordering::Relaxed),
+        other => panic!("{other:?}"),
+    };
+    let stopped = setup.publish_from(&position, &input, &mut sink, None, &mut stop);
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(sink.appended, 0);
 }
 
 proptest! {

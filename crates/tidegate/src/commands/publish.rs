@@ -283,7 +283,10 @@ impl Run<'_, '_> {
             &mut events,
         );
         progress.finish();
-        outcome.map_err(job::failed)
+        outcome.map_err(|error| match error.kind() {
+            ErrorKind::Interrupted => context.interrupt.failure(),
+            _ => job::failed(error),
+        })
     }
 }
 
