@@ -20,6 +20,8 @@ const STARTUP: f64 = 0.03;
 /// How long after its start a run is killed at most, if it is to be soon.
 const SOON: f64 = 0.5;
 const LATE_PATIENCE: Duration = Duration::from_secs(5);
+/// The exit code of a load that cannot reach the broker.
+const UNREACHABLE: i32 = 4;
 const POSITIONS: &str = "tidegate-positions";
 
 /// What a campaign has for all its cycles.
@@ -63,6 +65,8 @@ pub(crate) struct Outcome {
     pub(crate) step_kills: u64,
     /// Kills of the broker while a load was going on.
     pub(crate) broker_kills: u64,
+    /// Of these, those after which it stayed away for so long that the load ended.
+    pub(crate) outages: u64,
     /// Kills that came after the end of the load.
     pub(crate) misses: u64,
     /// Requests of dead runs that the broker got and answered later.
@@ -278,7 +282,15 @@ impl Cycle<'_> {
             return self.note_killed(&finished);
         }
         self.campaign.brokers.restart().map_err(told)?;
-        self.finish(running)?;
+        let finished = running.finish();
+        if finished.code == Some(UNREACHABLE) {
+            // The broker was away for longer than the program waits, as Kafka can be: the next run goes on.
+            self.keep_output(&finished);
+            self.release(Late::AtNextEnd);
+            self.outcome.outages += 1;
+            return Ok(false);
+        }
+        self.ended(&finished)?;
         Ok(false)
     }
 
@@ -304,14 +316,20 @@ impl Cycle<'_> {
     /// The end of a run that is not killed.
     fn finish(&mut self, running: Running) -> Result<Finished, String> {
         let finished = running.finish();
-        self.keep_output(&finished);
+        self.ended(&finished)?;
+        Ok(finished)
+    }
+
+    /// A run has ended that must have completed.
+    fn ended(&mut self, finished: &Finished) -> Result<(), String> {
+        self.keep_output(finished);
         self.release(Late::AtNextEnd);
         if finished.code != Some(0) {
             return Err(format!("a run failed\n{finished}"));
         }
-        let resumed_at = &summary(&finished)?["resumed_at_row"];
+        let resumed_at = &summary(finished)?["resumed_at_row"];
         self.outcome.resumes += u64::from(resumed_at.as_u64().is_some_and(|row| row > 0));
-        Ok(finished)
+        Ok(())
     }
 
     fn keep_output(&self, finished: &Finished) {

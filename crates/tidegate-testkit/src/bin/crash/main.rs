@@ -91,6 +91,7 @@ struct Totals {
     double_kills: u64,
     step_kills: u64,
     broker_kills: u64,
+    outages: u64,
     misses: u64,
     late_arrivals: u64,
     resumes: u64,
@@ -103,12 +104,13 @@ impl Totals {
         self.double_kills += outcome.double_kills;
         self.step_kills += outcome.step_kills;
         self.broker_kills += outcome.broker_kills;
+        self.outages += outcome.outages;
         self.misses += outcome.misses;
         self.late_arrivals += outcome.late_arrivals;
         self.resumes += outcome.resumes;
     }
 
-    fn named(&self) -> [(&'static str, u64); 13] {
+    fn named(&self) -> [(&'static str, u64); 14] {
         let judgement = &self.judgement;
         [
             ("cycles", self.cycles),
@@ -116,6 +118,7 @@ impl Totals {
             ("double kills", self.double_kills),
             ("at a step of a commit", self.step_kills),
             ("broker kills", self.broker_kills),
+            ("loads ended by that", self.outages),
             ("kills too late", self.misses),
             ("late requests", self.late_arrivals),
             ("resumes", self.resumes),
