@@ -47,8 +47,12 @@ pub const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest that a load stretches the time between two commits to, by default, where commits take long.
 pub const COMMIT_LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// One part of so many is what commits may take of the time: where they take more, the time between them grows.
-pub const COMMIT_SHARE: u32 = 20;
+/// One part of so many is what the pauses for commits may take of the time: where they take more, the time between them grows. What a commit costs is about
+/// twice its pause, for behind it the compressors and the broker have run dry; all of it is to stay within 5 %.
+pub const COMMIT_SHARE: u32 = 50;
+
+/// How many times as long the time between two commits may become at once.
+pub const COMMIT_GROWTH: u32 = 4;
 
 /// Bytes of input between two commits by default: what a load that was killed reads again at most.
 pub const COMMIT_BYTES: u64 = 256 * 1024 * 1024;

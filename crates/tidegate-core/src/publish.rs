@@ -16,7 +16,8 @@ use crate::digest::PrefixDigest;
 use crate::event::Event;
 use crate::job::JobPosition;
 use crate::limits::{
-    COMMIT_BYTES, COMMIT_INTERVAL, COMMIT_LONGEST_INTERVAL, COMMIT_SHARE, MAX_REPLAYS,
+    COMMIT_BYTES, COMMIT_GROWTH, COMMIT_INTERVAL, COMMIT_LONGEST_INTERVAL, COMMIT_SHARE,
+    MAX_REPLAYS,
 };
 use crate::partition::Partitioner;
 use crate::position::{FinishedInput, LoadPosition, PartitionPosition};
@@ -83,10 +84,12 @@ impl Default for CommitCadence {
 }
 
 impl CommitCadence {
-    /// How long to wait with the next commit behind one that took so long.
-    fn interval_after(&self, took: Duration) -> Duration {
-        let longest = self.longest_interval.max(self.interval);
-        (took * (COMMIT_SHARE - 1)).clamp(self.interval, longest)
+    /// How long to wait with the next commit behind one that took so long, and for which it was waited for `before`.
+    fn interval_after(&self, before: Duration, took: Duration) -> Duration {
+        // One slow commit alone says little.
+        let longest = self.longest_interval.min(before * COMMIT_GROWTH);
+        let wanted = took * (COMMIT_SHARE - 1);
+        wanted.clamp(self.interval, longest.max(self.interval))
     }
 }
 
@@ -305,19 +308,22 @@ mod tests {
     #[test]
     fn commits_that_take_long_come_less_often() {
         let cadence = CommitCadence::default();
-        let after = |millis| {
-            cadence
-                .interval_after(Duration::from_millis(millis))
-                .as_millis()
+        let after = |before, took| {
+            let [before, took] = [before, took].map(Duration::from_millis);
+            cadence.interval_after(before, took).as_millis()
         };
-        assert_eq!((after(1), after(20), after(100)), (500, 500, 1_900));
-        assert_eq!(after(60_000), 10_000);
+        assert_eq!(
+            (after(500, 1), after(500, 20), after(500, 30)),
+            (500, 980, 1_470)
+        );
+        assert_eq!((after(500, 100), after(2_000, 100)), (2_000, 4_900));
+        assert_eq!((after(8_000, 60_000), after(10_000, 1)), (10_000, 500));
         let fixed = CommitCadence {
             longest_interval: cadence.interval,
             ..cadence
         };
         assert_eq!(
-            fixed.interval_after(Duration::from_secs(60)),
+            fixed.interval_after(cadence.interval, Duration::from_secs(60)),
             cadence.interval
         );
     }

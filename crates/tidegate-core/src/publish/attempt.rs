@@ -245,7 +245,8 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         let at = self.clock.monotonic();
         if let Some(commits) = &mut self.commits {
             (commits.last, commits.at) = (position, at);
-            commits.interval = commits.cadence.interval_after(at.saturating_sub(began));
+            let took = at.saturating_sub(began);
+            commits.interval = commits.cadence.interval_after(commits.interval, took);
         }
         Ok(())
     }
