@@ -10,6 +10,7 @@ mod common;
 use common::load::{Load, PATIENCE, POSITIONS};
 use common::{Exits, Folder, count, on, tidegate, usage};
 use serde_json::{Value, json};
+use tidegate_broker::{Action, ApiKey, Rule};
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::{Cluster, for_each_cluster};
 
@@ -60,6 +61,26 @@ fn a_killed_load_goes_on_where_it_was_committed() {
         );
         assert_eq!(verified.exits(0).json()["records"], 100);
     });
+}
+
+/// A commit is decided before its markers are written, and readers see it behind them.
+#[test]
+fn a_complete_load_can_be_read_at_once() {
+    let cluster = Cluster::embedded();
+    let load = Load::of(&cluster, usage(10, 1));
+    // The first commit is behind the first row, the second behind the last.
+    let marker = Rule::new(ApiKey::WriteTxnMarkers, Action::Hold).topic(&load.topic);
+    let faults = cluster.broker().unwrap().faults();
+    let held = faults.inject(marker.nth(2));
+    let running = load.publish().start();
+    assert!(held.wait_fired(1, PATIENCE));
+    // It looks again and again whether its rows can be read, which they cannot yet.
+    let look = Rule::new(ApiKey::ListOffsets, Action::Pass).topic(&load.topic);
+    assert!(faults.inject(look).wait_fired(4, PATIENCE));
+    assert_eq!(count(&cluster, &load.topic), 1);
+    held.release();
+    running.finish().exits(0);
+    assert_eq!(load.ticks(), (0..10).collect::<Vec<_>>());
 }
 
 #[test]

@@ -260,18 +260,31 @@ fn check_ended(client: &Client, producer: &mut Producer, topics: [&str; 2]) -> R
     let producer_id = producer.producer_id();
     for topic in topics {
         let partitions = producer.topic(topic)?.partitions();
-        let deadline = Instant::now() + MARKERS_PATIENCE;
-        while let Some(partition) = left_open(client, topic, partitions, producer_id)? {
-            if Instant::now() >= deadline {
-                let message = format!(
-                    "the cluster has lost the end of an earlier transaction of this job in {topic}-{partition} (producer id {producer_id}): going on could publish rows twice; publish to another topic, under another --job"
-                );
-                return Err(Error::new(ErrorKind::Topic, message));
-            }
-            std::thread::sleep(MARKERS_PAUSE);
+        if let Some(partition) = wait_for_markers(client, topic, partitions, producer_id)? {
+            let message = format!(
+                "the cluster has lost the end of an earlier transaction of this job in {topic}-{partition} (producer id {producer_id}): going on could publish rows twice; publish to another topic, under another --job"
+            );
+            return Err(Error::new(ErrorKind::Topic, message));
         }
     }
     Ok(())
+}
+
+/// Waits until no transaction of `producer_id` is open in the topic, and gives the partition in which one still is after all patience.
+fn wait_for_markers(
+    client: &Client,
+    topic: &str,
+    partitions: i32,
+    producer_id: i64,
+) -> Result<Option<i32>, Error> {
+    let deadline = Instant::now() + MARKERS_PATIENCE;
+    loop {
+        let open = left_open(client, topic, partitions, producer_id)?;
+        if open.is_none() || Instant::now() >= deadline {
+            return Ok(open);
+        }
+        std::thread::sleep(MARKERS_PAUSE);
+    }
 }
 
 /// The first of a topic's partitions in which a transaction of `producer_id` is open. Where the topic may be written and not be read, that cannot be
@@ -424,7 +437,16 @@ impl Produce for JobSink {
     fn commit(&mut self, position: &LoadPosition, is_complete: bool) -> Result<(), SinkError> {
         self.next.producer_ids = self.producer_ids();
         (self.next.load, self.next.is_complete) = (position.clone(), is_complete);
-        self.keep().map_err(told)
+        // The next transaction may be another producer id's.
+        let producer_id = self.sink.producer().producer_id();
+        self.keep().map_err(told)?;
+        if is_complete && self.is_transactional() {
+            let (topic, partitions) = (&self.next.identity.topic, self.partitions());
+            // A commit is decided before its markers are written, and readers see it behind them. Who is told that a load is complete may read it
+            // at once; if that cannot be seen here it is complete all the same.
+            wait_for_markers(&self.client, topic, partitions, producer_id).ok();
+        }
+        Ok(())
     }
 
     fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {
