@@ -105,7 +105,7 @@ fn open<'p, S: Source>(
         let mut input = source
             .open()
             .map_err(|error| Error::input("cannot open the input", error))?;
-        let hasher = hash_prefix(&mut input, position, told)?;
+        let hasher = hash_known(&mut input, &position.prefix, told)?;
         refuse_closed_quote(source, position)?;
         // Only the last one may still grow.
         let (header, hold_last) = (options.plan.header(), options.hold_last && is_last);
@@ -163,31 +163,25 @@ pub fn has_more<S: Source>(sources: &[S], known: &LoadPosition) -> Result<bool> 
 fn has_grown<S: Source>(source: &S, known: &PrefixDigest, told: Told<'_>) -> Result<bool> {
     let mut grown = || {
         let mut input = source.open().map_err(unreadable)?;
-        let (mut hasher, mut buffer) = (PrefixHasher::new(), vec![0; READ_BUFFER]);
-        hash_up_to(&mut input, known.bytes, &mut hasher, &mut buffer, told)?;
-        if hasher.digest() != *known {
-            return Err(changed(known.bytes, hasher.bytes()));
-        }
-        hash_up_to(&mut input, known.bytes + 1, &mut hasher, &mut buffer, told)?;
+        let mut hasher = hash_known(&mut input, known, told)?;
+        hash_up_to(&mut input, known.bytes + 1, &mut hasher, &mut [0], told)?;
         Ok(hasher.bytes() > known.bytes)
     };
     grown().map_err(|error: Error| error.in_source(source.name()))
 }
 
-/// Reads what stands before the position, to see that it is still the same, and gives the hasher as it is there.
-fn hash_prefix(
-    input: &mut impl Read,
-    position: &LoadPosition,
-    told: Told<'_>,
-) -> Result<PrefixHasher> {
+/// Reads what is known of an input again, to see that it is still the same, and gives the hasher as it is behind that.
+fn hash_known(input: &mut impl Read, known: &PrefixDigest, told: Told<'_>) -> Result<PrefixHasher> {
     let mut hasher = PrefixHasher::new();
-    if position.input.byte == 0 {
-        return Ok(hasher);
-    }
-    let mut buffer = vec![0; READ_BUFFER];
-    hash_up_to(input, position.input.byte, &mut hasher, &mut buffer, told)?;
-    if hasher.digest() != position.prefix {
-        return Err(changed(position.prefix.bytes, hasher.bytes()));
+    hash_up_to(
+        input,
+        known.bytes,
+        &mut hasher,
+        &mut vec![0; READ_BUFFER],
+        told,
+    )?;
+    if hasher.digest() != *known {
+        return Err(changed(known.bytes, hasher.bytes()));
     }
     Ok(hasher)
 }
