@@ -413,9 +413,7 @@ impl Grouping {
             if let Some(column) = plan.key.fault(row) {
                 return Err(bad_key(plan, row, column));
             }
-            let key = plan
-                .key
-                .key(plan.null_token.as_deref(), row, &mut self.joined_key);
+            let key = plan.key.key(&plan.null_tokens, row, &mut self.joined_key);
             self.has_key = key.is_some();
             self.key.clear();
             self.key.extend_from_slice(key.unwrap_or_default());

@@ -10,9 +10,9 @@ use std::io::Read;
 
 use serde_json::{Map, Value, json};
 
-use crate::encode::ValueFormat;
 use crate::encode::scalar::{self, Problem};
 use crate::encode::time::{self, TimeUnit};
+use crate::encode::{CellFormat, NullTokens, ValueFormat};
 use crate::read::{CsvFormat, Header, Position, ReadRow, Row, RowReader, Source, show_text};
 use crate::schema::COLUMN_ATTRIBUTE;
 use crate::{Error, Result};
@@ -24,8 +24,8 @@ pub struct InferOptions<'a> {
     pub record_name: &'a str,
     /// The group-by columns. With any, the record holds them and then `rows`, an array of records of all columns.
     pub group_by: &'a [String],
-    /// A text that stands for null besides the empty one.
-    pub null_token: Option<&'a str>,
+    /// How cells are written.
+    pub cells: &'a CellFormat,
     /// How values will be written: JSON holds no NaN and no infinities, so that columns with these become strings.
     pub format: ValueFormat,
 }
@@ -61,13 +61,13 @@ pub struct ColumnReport {
 /// Reads all rows and infers a schema.
 ///
 /// ```
-/// use tidegate_core::encode::ValueFormat;
+/// use tidegate_core::encode::{CellFormat, ValueFormat};
 /// use tidegate_core::infer::{InferOptions, infer};
 /// use tidegate_core::read::{CsvFormat, RowReader};
 ///
 /// let input = "zip,cpu\n01067,0.5\n99974,2\n";
 /// let reader = RowReader::open(input.as_bytes(), CsvFormat::default())?;
-/// let options = InferOptions { record_name: "usage", group_by: &[], null_token: None, format: ValueFormat::Avro };
+/// let options = InferOptions { record_name: "usage", group_by: &[], cells: &CellFormat::default(), format: ValueFormat::Avro };
 /// let inferred = infer(reader, &options)?;
 /// assert_eq!(inferred.columns[0].avro_type, "string");
 /// assert_eq!(inferred.columns[0].why, "`01067` in row 1 has a leading zero, as codes have");
@@ -348,7 +348,7 @@ impl Evidence {
 #[derive(Debug)]
 struct Column {
     format: ValueFormat,
-    null_token: Option<Vec<u8>>,
+    null_tokens: NullTokens,
     ruled_out: [Option<Evidence>; Candidate::ALL.len()],
     values: u64,
     /// Empty cells, and the row of the first.
@@ -363,7 +363,7 @@ impl Column {
     fn new(options: &InferOptions<'_>) -> Self {
         Self {
             format: options.format,
-            null_token: options.null_token.map(|token| token.as_bytes().to_vec()),
+            null_tokens: options.cells.into(),
             ruled_out: std::array::from_fn(|_| None),
             values: 0,
             empty: (0, 0),
@@ -380,7 +380,7 @@ impl Column {
             self.empty = count(self.empty);
             return;
         }
-        if self.null_token.as_deref() == Some(text) {
+        if self.null_tokens.contain(text) {
             self.tokens = count(self.tokens);
             return;
         }
@@ -415,7 +415,7 @@ impl Column {
         let candidate = self.candidate();
         let mut why = self.why(candidate);
         // With a null token an empty string is an empty string.
-        let empty_is_null = candidate.is_some() || self.null_token.is_none() || self.values == 0;
+        let empty_is_null = candidate.is_some() || self.null_tokens.is_empty() || self.values == 0;
         let (nulls, first) = match (self.empty, self.tokens) {
             ((empty, first), (0, _)) if empty_is_null => (empty, first),
             ((empty, first_empty), (tokens, first_token)) if empty_is_null && empty > 0 => {

@@ -7,13 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::encode::scalar::{self, Problem};
-use crate::encode::{Cell, CellError, Kind, Nulls, Op, find_symbol};
+use crate::encode::{Cell, CellError, Kind, NullTokens, Op, find_symbol};
 use crate::read::Row;
 
 /// Appends the JSON form of what the operations make of a row. After an error `out` holds a part of it.
 pub(crate) fn encode_row(
     ops: &[Op],
-    nulls: Nulls<'_>,
+    nulls: &NullTokens,
     row: &Row<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), CellError> {
@@ -36,16 +36,16 @@ pub(crate) fn encode_row(
 
 fn encode_cell(
     cell: &Cell,
-    nulls: Nulls<'_>,
+    nulls: &NullTokens,
     text: &[u8],
     ascii: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), Problem> {
-    if cell.union.is_some() && nulls.is_null(cell, text) {
+    if cell.union.is_some() && cell.is_null(nulls, text) {
         out.extend_from_slice(b"null");
         return Ok(());
     }
-    if cell.union.is_none() && nulls.is_token(text) && cell.kind != Kind::Null {
+    if cell.union.is_none() && nulls.contain(text) && cell.kind != Kind::Null {
         return Err(Problem::Null);
     }
     match &cell.kind {
@@ -81,7 +81,7 @@ fn encode_cell(
             out.push(b'"');
         }
         Kind::Null => {
-            if !text.is_empty() && !nulls.is_token(text) {
+            if !text.is_empty() && !nulls.contain(text) {
                 return Err(Problem::NotWrittenAsOne);
             }
             out.extend_from_slice(b"null");

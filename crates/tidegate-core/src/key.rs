@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::encode::NullTokens;
 use crate::json;
 use crate::read::Row;
 
@@ -70,16 +71,16 @@ impl KeyPlan {
             .find(|column| str::from_utf8(row.field(*column)).is_err())
     }
 
-    /// The key of a row without a [`fault`](Self::fault); `None` when there is none, or when its cells are all empty or the null token. A single cell
+    /// The key of a row without a [`fault`](Self::fault); `None` when there is none, or when its cells are all empty or a null token. A single cell
     /// is borrowed as it is, several are put together in `buffer`.
     #[inline]
     pub(crate) fn key<'a>(
         &self,
-        null_token: Option<&[u8]>,
+        nulls: &NullTokens,
         row: &Row<'a>,
         buffer: &'a mut Vec<u8>,
     ) -> Option<&'a [u8]> {
-        let stands_for_null = |text: &[u8]| text.is_empty() || null_token == Some(text);
+        let stands_for_null = |text: &[u8]| text.is_empty() || nulls.contain(text);
         match self.columns[..] {
             [] => None,
             [column] => Some(row.field(column)).filter(|text| !stands_for_null(text)),

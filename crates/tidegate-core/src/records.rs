@@ -51,22 +51,17 @@ pub enum Step<'a> {
 ///
 /// ```
 /// use tidegate_core::encode::ValueFormat;
-/// use tidegate_core::key::KeyChoice;
 /// use tidegate_core::read::{CsvFormat, RowReader};
 /// use tidegate_core::records::{RecordStream, Step};
 /// use tidegate_core::schema::{PlanRequest, RecordPlan};
 ///
 /// let csv = CsvFormat::default();
 /// let reader = RowReader::open("ts,cpu\n7,0.5\n".as_bytes(), csv.clone())?;
+/// let schema = r#"{"type": "record", "name": "Usage", "fields": [
+///     {"name": "ts", "type": "long"}, {"name": "cpu", "type": "double"}]}"#;
 /// let plan = RecordPlan::compile(&PlanRequest {
-///     schema: r#"{"type": "record", "name": "Usage", "fields": [
-///         {"name": "ts", "type": "long"}, {"name": "cpu", "type": "double"}]}"#,
-///     header: reader.header(),
-///     csv: &csv,
 ///     format: ValueFormat::Json,
-///     key: &KeyChoice::Default,
-///     group_by: &[],
-///     map: &[],
+///     ..PlanRequest::new(schema, reader.header())
 /// })?;
 /// let mut records = RecordStream::new(reader, &plan, None)?;
 /// let Step::Record(record) = records.next()? else { panic!("the row is good") };
@@ -220,7 +215,7 @@ impl<'p, R: Read> RecordStream<'p, R> {
             key: self
                 .plan
                 .key
-                .key(self.plan.null_token.as_deref(), &row, &mut self.key),
+                .key(&self.plan.null_tokens, &row, &mut self.key),
             value: &self.value,
             rows: 1,
             first_row: first.row + 1,

@@ -18,7 +18,7 @@ pub const VERSION: &str = "3.3.3";
 /// The last line that runs on Java 17.
 pub const OLDER_VERSION: &str = "2.6.13.Final";
 
-const START_PATIENCE: Duration = Duration::from_secs(120);
+const START_PATIENCE: Duration = Duration::from_secs(300);
 const API: &str = "/apis/ccompat/v7";
 
 /// Who may do what, where the registry asks for it: all, write, read.

@@ -16,8 +16,8 @@ use crate::server::{ServerProcess, free_ports};
 /// The version that tests run on unless told otherwise.
 pub const DEFAULT_VERSION: &str = "4.3.1";
 
-/// How long a broker may take to answer. It takes 3 s on two quiet cores.
-const START_PATIENCE: Duration = Duration::from_secs(90);
+/// How long a broker may take to answer. It takes 3 s on two quiet cores; a disk that is still busy with a build can hold it up for minutes.
+const START_PATIENCE: Duration = Duration::from_secs(300);
 /// A base64 UUID, as Kafka's storage tool takes it. Nobody else sees the cluster, so any will do.
 const CLUSTER_ID: &str = "dGlkZWdhdGUtdGVzdGtpdA";
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fs::{self, Metadata};
 use std::path::Path;
 
-use tidegate::core::encode::ValueFormat;
+use tidegate::core::encode::{CellFormat, ValueFormat};
 use tidegate::core::infer::{InferOptions, Inferred, infer_all};
 use tidegate::core::job::JobIdentity;
 use tidegate::core::key::KeyChoice;
@@ -25,7 +25,9 @@ use crate::signals::Interrupt;
 #[derive(Debug)]
 pub(crate) struct Inputs {
     all: Vec<Input>,
+    csv: CsvArgs,
     format: CsvFormat,
+    cells: CellFormat,
     header: Header,
 }
 
@@ -59,7 +61,9 @@ impl Inputs {
         check_several(&all)?;
         Ok(Self {
             all,
+            csv: csv.resolved(),
             format,
+            cells: cell_format(csv),
             header,
         })
     }
@@ -93,6 +97,11 @@ impl Inputs {
     /// How they are written.
     pub(crate) fn format(&self) -> &CsvFormat {
         &self.format
+    }
+
+    /// How they are written, as it would be typed, with nothing left to a default.
+    pub(crate) fn csv(&self) -> &CsvArgs {
+        &self.csv
     }
 
     /// Their length in bytes, where that is known.
@@ -152,7 +161,7 @@ impl Inputs {
         let options = InferOptions {
             record_name,
             group_by,
-            null_token: self.format.null_token.as_deref(),
+            cells: &self.cells,
             format: value_format(format),
         };
         Ok(infer_all(&self.all, &self.header, &self.format, &options)?)
@@ -167,25 +176,12 @@ impl Inputs {
         } else {
             KeyChoice::Columns(args.key.clone())
         };
-        self.plan_with(schema, value_format(args.format()), &key, &args.group_by)
-    }
-
-    /// As [`plan`](Self::plan), from resolved options.
-    pub(crate) fn plan_with(
-        &self,
-        schema: &str,
-        format: ValueFormat,
-        key: &KeyChoice,
-        group_by: &[String],
-    ) -> Result<RecordPlan, Failure> {
         let request = PlanRequest {
-            schema,
-            header: &self.header,
-            csv: &self.format,
-            format,
-            key,
-            group_by,
-            map: &[],
+            cells: &self.cells,
+            format: value_format(args.format()),
+            key: &key,
+            group_by: &args.group_by,
+            ..PlanRequest::new(schema, &self.header)
         };
         Ok(RecordPlan::compile(&request)?)
     }
@@ -230,7 +226,7 @@ fn check_several(all: &[Input]) -> Result<(), Failure> {
 }
 
 /// The format as the pipeline has it.
-pub(crate) fn value_format(format: Format) -> ValueFormat {
+fn value_format(format: Format) -> ValueFormat {
     match format {
         Format::Avro => ValueFormat::Avro,
         Format::Json => ValueFormat::Json,
@@ -245,11 +241,16 @@ fn csv_format(csv: &CsvArgs) -> Result<CsvFormat, Failure> {
         )
     })?;
     let format = CsvFormat {
-        delimiter: csv.delimiter(),
-        null_token: csv.null.clone(),
+        delimiter: csv.delimiter.unwrap_or_default().0,
         max_row_size,
         ..CsvFormat::default()
     };
     format.check()?;
     Ok(format)
+}
+
+fn cell_format(csv: &CsvArgs) -> CellFormat {
+    CellFormat {
+        null_tokens: csv.null.clone(),
+    }
 }

@@ -3,36 +3,26 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tidegate::core::encode::ValueFormat;
-use tidegate::core::key::KeyChoice;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::schema::RecordPlan;
 
-use crate::args::{CsvArgs, RecordArgs};
+use crate::args::{CsvArgs, Format, RecordArgs};
 use crate::failure::{Failure, Kind};
-use crate::inputs::{Inputs, value_format};
+use crate::inputs::Inputs;
 use crate::signals::Interrupt;
 use crate::value_schema;
-use crate::values::Delimiter;
 
 /// The options of a load, none of them left to a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ResolvedOptions {
-    /// How values are written.
-    pub(crate) format: ValueFormat,
     /// The schema, in Avro's JSON form, as text: its id in a registry depends on every character.
     pub(crate) schema: String,
-    /// Columns of the key; empty without one.
-    pub(crate) key: Vec<String>,
-    /// Columns that rows are grouped by; empty without grouping.
-    pub(crate) group_by: Vec<String>,
-    /// The character between columns.
-    pub(crate) delimiter: String,
-    /// Cell text that means null.
-    pub(crate) null: Option<String>,
-    /// Longest row in bytes.
-    pub(crate) max_row_size: u64,
+    /// What becomes of the rows.
+    pub(crate) records: RecordArgs,
+    /// How the CSV is written.
+    pub(crate) csv: CsvArgs,
     /// How partitions are chosen.
     pub(crate) partitioner: Partitioner,
 }
@@ -41,15 +31,21 @@ impl ResolvedOptions {
     /// What inputs and the plan of their records come to.
     pub(crate) fn of(inputs: &Inputs, records: &RecordPlan) -> Self {
         let owned = |columns: Vec<&str>| columns.into_iter().map(str::to_owned).collect();
-        let format = inputs.format();
+        let key: Vec<String> = owned(records.key_columns());
         Self {
-            format: records.format(),
             schema: records.schema_json().to_owned(),
-            key: owned(records.key_columns()),
-            group_by: owned(records.group_columns()),
-            delimiter: char::from(format.delimiter).to_string(),
-            null: format.null_token.clone(),
-            max_row_size: format.max_row_size as u64,
+            records: RecordArgs {
+                schema: None,
+                subject: None,
+                format: Some(match records.format() {
+                    ValueFormat::Avro => Format::Avro,
+                    ValueFormat::Json => Format::Json,
+                }),
+                group_by: owned(records.group_columns()),
+                no_key: key.is_empty(),
+                key,
+            },
+            csv: inputs.csv().clone(),
             partitioner: Partitioner::default(),
         }
     }
@@ -74,50 +70,15 @@ impl ResolvedOptions {
         files: &[P],
         interrupt: &Interrupt,
     ) -> Result<(Inputs, RecordPlan), Failure> {
-        let delimiter: Delimiter = self.delimiter.replace('\t', "\\t").parse().map_err(|why| {
-            let message = format!("the delimiter {:?} cannot be: {why}", self.delimiter);
-            Failure::new(Kind::LocalIo, message)
-        })?;
-        let csv = CsvArgs {
-            delimiter: Some(delimiter),
-            null: self.null.clone(),
-            max_row_size: Some(self.max_row_size),
-        };
-        let inputs = Inputs::prepare(files, &csv, interrupt)?;
-        let key = if self.key.is_empty() {
-            KeyChoice::None
-        } else {
-            KeyChoice::Columns(self.key.clone())
-        };
-        let records = inputs.plan_with(&self.schema, self.format, &key, &self.group_by)?;
+        let inputs = Inputs::prepare(files, &self.csv, interrupt)?;
+        let records = inputs.plan(&self.schema, &self.records)?;
         Ok((inputs, records))
     }
 
     /// Refuses options that were typed and are others. What was not typed is as it was.
     pub(crate) fn refuse_others(&self, records: &RecordArgs, csv: &CsvArgs) -> Result<(), Failure> {
-        let columns = |columns: &[String]| match columns {
-            [] => "none".to_owned(),
-            columns => columns.join(","),
-        };
-        refuse("format", records.format.map(value_format), &self.format)?;
-        refuse(
-            "group-by",
-            typed(&records.group_by).map(columns),
-            &columns(&self.group_by),
-        )?;
-        refuse("key", typed(&records.key).map(columns), &columns(&self.key))?;
-        if records.no_key && !self.key.is_empty() {
-            return Err(other("no-key", "no key", &columns(&self.key)));
-        }
-        let delimiter = csv.delimiter.map(|delimiter| char::from(delimiter.0));
-        refuse(
-            "delimiter",
-            delimiter.map(|delimiter| delimiter.to_string()),
-            &self.delimiter,
-        )?;
-        let null = self.null.clone().unwrap_or_else(|| "none".to_owned());
-        refuse("null", csv.null.clone(), &null)?;
-        refuse("max-row-size", csv.max_row_size, &self.max_row_size)?;
+        refuse_others(&flags(records)?, &flags(&self.records)?)?;
+        refuse_others(&flags(csv)?, &flags(&self.csv)?)?;
         match &records.schema {
             Some(path) => self.refuse_other_schema(path),
             None => Ok(()),
@@ -136,19 +97,34 @@ impl ResolvedOptions {
     }
 }
 
-/// Columns, if any were typed.
-fn typed(columns: &[String]) -> Option<&[String]> {
-    (!columns.is_empty()).then_some(columns)
+/// The flags that were typed, or are in force, by their names.
+fn flags(args: &impl Serialize) -> Result<Map<String, Value>, Failure> {
+    match serde_json::to_value(args) {
+        Ok(Value::Object(flags)) => Ok(flags),
+        Ok(_) | Err(_) => Err(Failure::new(
+            Kind::Internal,
+            "the options cannot be written as JSON",
+        )),
+    }
 }
 
-fn refuse<T: PartialEq + std::fmt::Display>(
-    flag: &str,
-    typed: Option<T>,
-    known: &T,
-) -> Result<(), Failure> {
-    match typed {
-        Some(typed) if typed != *known => Err(other(flag, &typed.to_string(), &known.to_string())),
-        _ => Ok(()),
+fn refuse_others(typed: &Map<String, Value>, known: &Map<String, Value>) -> Result<(), Failure> {
+    let differs = typed
+        .iter()
+        .find(|(flag, value)| known.get(*flag) != Some(value));
+    let Some((flag, value)) = differs else {
+        return Ok(());
+    };
+    let known = known.get(flag).map_or_else(|| "none".to_owned(), shown);
+    Err(other(flag, &shown(value), &known))
+}
+
+/// The value of a flag as it is typed.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
     }
 }
 
@@ -161,38 +137,25 @@ pub(crate) fn other(flag: &str, typed: &str, known: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::Delimiter;
 
     const SCHEMA: &str =
         r#"{"type": "record", "name": "a", "fields": [{"name": "a", "type": "long"}]}"#;
 
     fn known() -> ResolvedOptions {
         ResolvedOptions {
-            format: ValueFormat::Avro,
             schema: SCHEMA.to_owned(),
-            key: vec!["a".to_owned()],
-            group_by: Vec::new(),
-            delimiter: ",".to_owned(),
-            null: None,
-            max_row_size: 8 << 20,
+            records: RecordArgs {
+                format: Some(Format::Avro),
+                key: vec!["a".to_owned()],
+                ..RecordArgs::default()
+            },
+            csv: CsvArgs {
+                delimiter: Some(Delimiter::default()),
+                ..CsvArgs::default()
+            },
             partitioner: Partitioner::default(),
         }
-    }
-
-    fn nothing_typed() -> (RecordArgs, CsvArgs) {
-        let records = RecordArgs {
-            schema: None,
-            subject: None,
-            format: None,
-            group_by: Vec::new(),
-            key: Vec::new(),
-            no_key: false,
-        };
-        let csv = CsvArgs {
-            delimiter: None,
-            null: None,
-            max_row_size: None,
-        };
-        (records, csv)
     }
 
     #[test]
@@ -204,7 +167,7 @@ mod tests {
         type Change = fn(&mut RecordArgs, &mut CsvArgs);
         let changes: [(&str, Change); 6] = [
             ("--format", |records, _| {
-                records.format = Some(crate::args::Format::Json);
+                records.format = Some(Format::Json);
             }),
             ("--group-by", |records, _| {
                 records.group_by = vec!["a".to_owned()];
@@ -219,13 +182,13 @@ mod tests {
                 csv.delimiter = Some(Delimiter(b';'));
             }),
             ("--null", |_, csv| {
-                csv.null = Some("NA".to_owned());
+                csv.null = vec!["NA".to_owned()];
             }),
         ];
-        let (mut records, csv) = nothing_typed();
+        let (mut records, csv) = Default::default();
         known().refuse_others(&records, &csv).unwrap();
         for (flag, change) in changes {
-            let (mut records, mut csv) = nothing_typed();
+            let (mut records, mut csv) = Default::default();
             change(&mut records, &mut csv);
             let refused = known().refuse_others(&records, &csv).unwrap_err();
             assert_eq!(refused.kind(), Kind::Usage);

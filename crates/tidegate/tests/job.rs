@@ -18,7 +18,6 @@ use tidegate::bridge::{Job, JobSink, SystemClock, left_open, prepare_positions_t
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::event::Event;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
-use tidegate::core::key::KeyChoice;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::position::LoadPosition;
 use tidegate::core::publish::{CommitCadence, Outcome, PublishOptions, publish};
@@ -110,13 +109,8 @@ impl Work {
         let csv = CsvFormat::default();
         let reader = RowReader::open(self.input.open().unwrap(), csv.clone()).unwrap();
         let plan = RecordPlan::compile(&PlanRequest {
-            schema: SCHEMA,
-            header: reader.header(),
-            csv: &csv,
             format: ValueFormat::Json,
-            key: &KeyChoice::Default,
-            group_by: &[],
-            map: &[],
+            ..PlanRequest::new(SCHEMA, reader.header())
         })
         .unwrap();
         let options = PublishOptions {

@@ -4,6 +4,7 @@
 //! nothing up, follows no tree and allocates nothing. The binary form is that of the Avro specification, 1.12: zig-zag varints for
 //! int and long, little-endian IEEE 754 for float and double, a length before bytes and strings, the branch index before a union's value.
 
+mod format;
 pub(crate) mod scalar;
 pub(crate) mod time;
 
@@ -12,6 +13,8 @@ use std::str::FromStr;
 
 use crate::read::{Row, show_text};
 use crate::{Error, Result};
+pub use format::CellFormat;
+pub(crate) use format::{NullTokens, PLAIN_CELLS};
 use scalar::Problem;
 use time::TimeUnit;
 
@@ -77,6 +80,14 @@ pub(crate) struct Cell {
     pub(crate) union: Option<Branches>,
     /// Whether the empty text stands for null; only asked where null is possible.
     pub(crate) empty_is_null: bool,
+}
+
+impl Cell {
+    /// True when the text stands for null in this field.
+    #[inline]
+    pub(crate) fn is_null(&self, nulls: &NullTokens, text: &[u8]) -> bool {
+        text.is_empty() && self.empty_is_null || nulls.contain(text)
+    }
 }
 
 /// The encoded branch indices of a union of null and one other type.
@@ -171,30 +182,11 @@ impl CellError {
     }
 }
 
-/// Which texts stand for null, besides the empty one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Nulls<'a> {
-    pub(crate) token: Option<&'a [u8]>,
-}
-
-impl Nulls<'_> {
-    /// True when the text stands for null in this field.
-    #[inline]
-    pub(crate) fn is_null(self, cell: &Cell, text: &[u8]) -> bool {
-        text.is_empty() && cell.empty_is_null || self.is_token(text)
-    }
-
-    #[inline]
-    pub(crate) fn is_token(self, text: &[u8]) -> bool {
-        self.token.is_some_and(|token| token == text)
-    }
-}
-
 /// Appends the Avro form of what the operations make of a row. After an error `out` holds a part of it.
 #[inline]
 pub(crate) fn encode_row(
     ops: &[Op],
-    nulls: Nulls<'_>,
+    nulls: &NullTokens,
     row: &Row<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), CellError> {
@@ -218,18 +210,18 @@ pub(crate) fn encode_row(
 #[inline]
 fn encode_cell(
     cell: &Cell,
-    nulls: Nulls<'_>,
+    nulls: &NullTokens,
     text: &[u8],
     ascii: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), Problem> {
     if let Some(branches) = cell.union {
-        if nulls.is_null(cell, text) {
+        if cell.is_null(nulls, text) {
             out.push(branches.null);
             return Ok(());
         }
         out.push(branches.value);
-    } else if nulls.is_token(text) && cell.kind != Kind::Null {
+    } else if nulls.contain(text) && cell.kind != Kind::Null {
         return Err(Problem::Null);
     }
     match &cell.kind {
@@ -249,7 +241,7 @@ fn encode_cell(
         Kind::Date => put_long(out, i64::from(scalar::date(text)?)),
         Kind::Enum(symbols) => put_long(out, i64::from(find_symbol(symbols, text)?)),
         Kind::Null => {
-            if !text.is_empty() && !nulls.is_token(text) {
+            if !text.is_empty() && !nulls.contain(text) {
                 return Err(Problem::NotWrittenAsOne);
             }
         }

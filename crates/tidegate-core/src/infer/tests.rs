@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ErrorKind;
+use crate::encode::PLAIN_CELLS;
 use crate::read::CsvFormat;
 use crate::records::fixture::{Owned, Setup};
 
@@ -11,7 +12,7 @@ fn options(group_by: &[String]) -> InferOptions<'_> {
     InferOptions {
         record_name: "usage",
         group_by,
-        null_token: None,
+        cells: &PLAIN_CELLS,
         format: ValueFormat::Avro,
     }
 }
@@ -244,7 +245,9 @@ fn a_null_token_is_null_and_leaves_empty_strings_alone() {
     let inferred = infer(
         reader,
         &InferOptions {
-            null_token: Some("NA"),
+            cells: &CellFormat {
+                null_tokens: vec!["NA".into()],
+            },
             ..options(&[])
         },
     )
@@ -305,12 +308,12 @@ proptest! {
         }
         let group_by = if grouped { vec![names[0].clone()] } else { Vec::new() };
         let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
-        let null_token = token.then_some("NA");
-        let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, null_token, format }).unwrap();
+        let cells = CellFormat { null_tokens: token.then(|| "NA".to_owned()).into_iter().collect() };
+        let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, cells: &cells, format }).unwrap();
         let mut setup = Setup::new(inferred.schema_json);
         setup.group_by = group_by;
         setup.format = format;
-        setup.csv.null_token = null_token.map(str::to_owned);
+        setup.cells = cells;
         for step in setup.run(&input) {
             prop_assert!(matches!(step, Owned::Record { .. }), "{step:?}\n{}", setup.schema);
         }

@@ -10,8 +10,6 @@ pub struct CsvFormat {
     pub delimiter: u8,
     /// The byte that encloses fields; `"` by default. Doubled inside a field, it stands for itself.
     pub quote: u8,
-    /// A text that stands for null besides the empty one, for example `NA` or `\N`; none by default.
-    pub null_token: Option<String>,
     /// The largest raw row in bytes, its line end not counted; 8 MiB by default. Larger ones are bad rows.
     pub max_row_size: usize,
 }
@@ -54,7 +52,6 @@ impl Default for CsvFormat {
         Self {
             delimiter: b',',
             quote: b'"',
-            null_token: None,
             max_row_size: MAX_ROW_SIZE,
         }
     }

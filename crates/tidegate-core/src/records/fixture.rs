@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::encode::ValueFormat;
+use crate::encode::{CellFormat, ValueFormat};
 use crate::key::KeyChoice;
 use crate::read::{BadRow, CsvFormat, Header, Position, RowReader};
 use crate::records::{RecordStream, Step};
@@ -28,6 +28,7 @@ pub(crate) enum Owned {
 pub(crate) struct Setup {
     pub(crate) schema: String,
     pub(crate) csv: CsvFormat,
+    pub(crate) cells: CellFormat,
     pub(crate) format: ValueFormat,
     pub(crate) key: KeyChoice,
     pub(crate) group_by: Vec<String>,
@@ -65,19 +66,18 @@ impl Setup {
     }
 
     pub(crate) fn null_token(mut self, token: &str) -> Self {
-        self.csv.null_token = Some(token.into());
+        self.cells.null_tokens.push(token.into());
         self
     }
 
     pub(crate) fn plan(&self, header: &Header) -> Result<RecordPlan> {
         RecordPlan::compile(&PlanRequest {
-            schema: &self.schema,
-            header,
-            csv: &self.csv,
+            cells: &self.cells,
             format: self.format,
             key: &self.key,
             group_by: &self.group_by,
             map: &self.map,
+            ..PlanRequest::new(&self.schema, header)
         })
     }
 

@@ -57,7 +57,7 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
         format: request.format,
         schema_json: request.schema.to_owned(),
         header: request.header.clone(),
-        null_token: request.csv.null_token.clone().map(String::into_bytes),
+        null_tokens: request.cells.into(),
         shape,
         key,
         field_columns,
@@ -293,7 +293,7 @@ impl Compiler<'_> {
         }
         ops.cell(Cell {
             column,
-            empty_is_null: !(holds_text && self.request.csv.null_token.is_some()),
+            empty_is_null: !holds_text || self.request.cells.null_tokens.is_empty(),
             union: match union {
                 Some(UnionPrefix::Nullable(branches)) => Some(branches),
                 Some(UnionPrefix::Single) | None => None,

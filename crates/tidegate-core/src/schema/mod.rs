@@ -8,9 +8,9 @@ mod compile;
 mod default;
 
 use crate::Result;
-use crate::encode::{CellError, Nulls, Op, ValueFormat};
+use crate::encode::{CellError, CellFormat, NullTokens, Op, PLAIN_CELLS, ValueFormat};
 use crate::key::{KeyChoice, KeyPlan, KeyReason};
-use crate::read::{CsvFormat, Header, Row};
+use crate::read::{Header, Row};
 use crate::{encode, json};
 
 pub(crate) use avro::AvroSchema;
@@ -26,8 +26,8 @@ pub struct PlanRequest<'a> {
     pub schema: &'a str,
     /// The header of the input.
     pub header: &'a Header,
-    /// How the input is written; the plan takes the null token from it.
-    pub csv: &'a CsvFormat,
+    /// How its cells are written.
+    pub cells: &'a CellFormat,
     /// How the value is written.
     pub format: ValueFormat,
     /// Which columns the key is made of.
@@ -38,6 +38,22 @@ pub struct PlanRequest<'a> {
     pub map: &'a [(String, String)],
 }
 
+impl<'a> PlanRequest<'a> {
+    /// Records of a row each, with Avro values and the default key; everything else can be said with struct update syntax.
+    #[must_use]
+    pub fn new(schema: &'a str, header: &'a Header) -> Self {
+        Self {
+            schema,
+            header,
+            cells: &PLAIN_CELLS,
+            format: ValueFormat::Avro,
+            key: &KeyChoice::Default,
+            group_by: &[],
+            map: &[],
+        }
+    }
+}
+
 /// Everything that is decided about the records of a load.
 #[derive(Debug, Clone)]
 pub struct RecordPlan {
@@ -45,7 +61,7 @@ pub struct RecordPlan {
     pub(crate) schema_json: String,
     pub(crate) avro: AvroSchema,
     pub(crate) header: Header,
-    pub(crate) null_token: Option<Vec<u8>>,
+    pub(crate) null_tokens: NullTokens,
     pub(crate) shape: Shape,
     pub(crate) key: KeyPlan,
     pub(crate) group_columns: Vec<usize>,
@@ -150,9 +166,7 @@ impl RecordPlan {
         row: &Row<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), CellError> {
-        let nulls = Nulls {
-            token: self.null_token.as_deref(),
-        };
+        let nulls = &self.null_tokens;
         match self.format {
             ValueFormat::Avro => encode::encode_row(ops, nulls, row, out),
             ValueFormat::Json => json::encode_row(ops, nulls, row, out),

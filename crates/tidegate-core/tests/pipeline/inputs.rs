@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use tidegate_core::clock::ManualClock;
-use tidegate_core::encode::ValueFormat;
+use tidegate_core::encode::{CellFormat, ValueFormat};
 use tidegate_core::infer::{InferOptions, infer_all};
 use tidegate_core::position::LoadPosition;
 use tidegate_core::publish::{CommitCadence, Outcome, has_more};
@@ -271,7 +271,7 @@ fn all_inputs_have_a_say_in_the_schema() {
     let options = InferOptions {
         record_name: "usage",
         group_by: &group_by,
-        null_token: None,
+        cells: &CellFormat::default(),
         format: ValueFormat::Avro,
     };
     let csv = CsvFormat::default();

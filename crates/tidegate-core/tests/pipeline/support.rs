@@ -13,7 +13,6 @@ use tidegate_core::digest::PrefixDigest;
 use tidegate_core::encode::ValueFormat;
 use tidegate_core::event::Event;
 use tidegate_core::job::Delivery;
-use tidegate_core::key::KeyChoice;
 use tidegate_core::partition::Partitioner;
 use tidegate_core::position::LoadPosition;
 use tidegate_core::produce::{
@@ -115,13 +114,9 @@ impl Setup {
         let csv = CsvFormat::default();
         let reader = RowReader::open(&b"ts,id,cpu\n"[..], csv.clone()).unwrap();
         let request = PlanRequest {
-            schema,
-            header: reader.header(),
-            csv: &csv,
             format,
-            key: &KeyChoice::Default,
             group_by,
-            map: &[],
+            ..PlanRequest::new(schema, reader.header())
         };
         let plan = RecordPlan::compile(&request).unwrap();
         Self {

@@ -1,0 +1,101 @@
+//! The options that change records: how the CSV is written, and what becomes of its rows.
+//!
+//! What is typed here is resolved once (see [`crate::options`]) and kept with the load under the names of the flags, so that a later run and a
+//! verification do the same. A flag that changes records is therefore one field here, and nothing else that names it.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use tidegate::core::limits::MAX_ROW_SIZE;
+
+use crate::values::{self, Delimiter};
+
+/// How the CSV is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+#[command(next_help_heading = "CSV")]
+pub(crate) struct CsvArgs {
+    /// Character between columns; \t for tabs [default: ,]
+    #[arg(long, value_name = "CHAR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delimiter: Option<Delimiter>,
+    /// Cell text that means null, besides the empty cell; may be given several times
+    #[arg(long, value_name = "TOKEN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) null: Vec<String>,
+    /// Longest row; a longer one is a bad row [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_row_size: Option<u64>,
+}
+
+impl CsvArgs {
+    /// The same with nothing left to a default.
+    pub(crate) fn resolved(&self) -> Self {
+        Self {
+            delimiter: Some(self.delimiter.unwrap_or_default()),
+            max_row_size: Some(self.max_row_size()),
+            ..self.clone()
+        }
+    }
+
+    /// The longest row in bytes.
+    pub(crate) fn max_row_size(&self) -> u64 {
+        self.max_row_size.unwrap_or(MAX_ROW_SIZE as u64)
+    }
+}
+
+/// What the records look like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+#[command(next_help_heading = "Records")]
+pub(crate) struct RecordArgs {
+    /// Value schema [default: the subject's latest in the registry, else inferred from the data and registered]
+    #[arg(long, value_name = "FILE.avsc")]
+    #[serde(skip)]
+    pub(crate) schema: Option<PathBuf>,
+    /// Registry subject [default: TOPIC-value]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip)]
+    pub(crate) subject: Option<String>,
+    /// Form of the values [default: avro]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) format: Option<Format>,
+    /// Consecutive rows equal in these columns make one record with an array of them [default: one record a row]
+    #[arg(long, value_name = "COL,...", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) group_by: Vec<String>,
+    /// Record key [default: the group-by columns, else the timestamp column (logical type, or named timestamp, ts, time), else none]
+    #[arg(
+        long,
+        value_name = "COL,...",
+        value_delimiter = ',',
+        conflicts_with = "no_key"
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) key: Vec<String>,
+    /// Records without a key
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) no_key: bool,
+}
+
+impl RecordArgs {
+    /// The form of the values.
+    pub(crate) fn format(&self) -> Format {
+        self.format.unwrap_or(Format::Avro)
+    }
+}
+
+/// Form of the values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// Avro in the Confluent wire format (a registry is needed)
+    Avro,
+    /// One JSON object a record
+    Json,
+}
