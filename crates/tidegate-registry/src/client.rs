@@ -1,6 +1,6 @@
 //! The registry's calls, as far as a loader and a reader need them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,7 @@ use crate::answer::{describe_transport, interpret};
 use crate::config::{Location, RegistryConfig};
 use crate::endpoint::{Endpoint, Request, root_certificates};
 use crate::error::{Error, ErrorKind};
+use crate::references;
 use crate::retry::{self, Failure};
 
 /// What may stand in a path segment as it is (RFC 3986, unreserved).
@@ -25,6 +26,8 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 /// Entries a cache may have; a topic uses a few schemas, so only damaged or hostile data comes near.
 const MAX_CACHED: usize = 10_000;
+/// Schemas that one may take types from, directly or not.
+pub const MAX_REFERENCES: usize = 1_000;
 /// The registry's codes for what is not there: subject, version, schema, and a level of the subject's own.
 const SUBJECT_MISSING: u32 = 40401;
 const VERSION_MISSING: u32 = 40402;
@@ -47,9 +50,32 @@ pub struct RegisteredSchema {
     pub references: Vec<Reference>,
 }
 
+/// A schema as it is handed to a registry. A text alone is one without references.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSchema<'a> {
+    /// The Avro schema as JSON.
+    pub text: &'a str,
+    /// The types it takes from other subjects.
+    pub references: &'a [Reference],
+}
+
+impl<'a> From<&'a str> for NewSchema<'a> {
+    fn from(text: &'a str) -> Self {
+        Self {
+            text,
+            references: &[],
+        }
+    }
+}
+
+impl<'a> From<&'a String> for NewSchema<'a> {
+    fn from(text: &'a String) -> Self {
+        text.as_str().into()
+    }
+}
+
 /// A named type that a schema takes from another subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct Reference {
     /// The full name of the type.
     pub name: String,
@@ -148,11 +174,64 @@ impl Registry {
         found.map(|answer| registered(answer, subject)).transpose()
     }
 
-    /// The Avro schema with that id, as JSON; asked for once.
+    /// One version of `subject`; none if there is no such subject or version.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] for an unknown id; [`ErrorKind::Unsupported`] for a schema that is not Avro or takes types from
-    /// other subjects; any other kind.
+    /// As [`latest`](Self::latest).
+    pub fn version(&self, subject: &str, version: u32) -> Result<Option<RegisteredSchema>, Error> {
+        let path = format!("/subjects/{}/versions/{version}", segment(subject));
+        let found = absent(
+            self.call(Request::Get(&path)),
+            &[SUBJECT_MISSING, VERSION_MISSING],
+        )?;
+        found.map(|answer| registered(answer, subject)).transpose()
+    }
+
+    /// The schema with the types it takes from other subjects, and those they take, put into it. A schema without references stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSchema`] when a subject or version that is referred to is not there, something is no JSON, or there are more than
+    /// [`MAX_REFERENCES`] of them; any other kind.
+    pub fn complete<'s>(&self, schema: impl Into<NewSchema<'s>>) -> Result<String, Error> {
+        let schema = schema.into();
+        if schema.references.is_empty() {
+            return Ok(schema.text.to_owned());
+        }
+        let (mut parts, mut seen) = (Vec::new(), HashSet::new());
+        let mut open = schema.references.to_vec();
+        while let Some(reference) = open.pop() {
+            let Reference {
+                name,
+                subject,
+                version,
+            } = &reference;
+            if !seen.insert((subject.clone(), *version)) {
+                continue;
+            }
+            if seen.len() > MAX_REFERENCES {
+                let message =
+                    format!("the schema takes types from more than {MAX_REFERENCES} others");
+                return Err(Error::new(ErrorKind::InvalidSchema, message));
+            }
+            let found = self.version(subject, *version)?.ok_or_else(|| {
+                let message = format!(
+                    "the schema takes the type {name} from version {version} of subject '{subject}', which the registry does not have"
+                );
+                Error::new(ErrorKind::InvalidSchema, message)
+            })?;
+            open.extend(found.references);
+            parts.push(found.schema);
+        }
+        references::complete(schema.text, &parts).map_err(|error| {
+            let message = "the schema, or one that it takes types from, is not JSON";
+            Error::new(ErrorKind::InvalidSchema, message).with_source(error)
+        })
+    }
+
+    /// The Avro schema with that id, [complete](Self::complete); asked for once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown id; [`ErrorKind::Unsupported`] for a schema that is not Avro; any other kind.
     pub fn by_id(&self, id: u32) -> Result<String, Error> {
         if let Some(known) = lock(&self.schemas).get(&id) {
             return Ok(known.clone());
@@ -160,15 +239,12 @@ impl Registry {
         let answer: SchemaAnswer = self.call(Request::Get(&format!("/schemas/ids/{id}")))?;
         let what = format!("the schema with id {id}");
         check_type(answer.schema_type.as_deref(), &what)?;
-        if answer
-            .references
-            .is_some_and(|references| !references.is_empty())
-        {
-            let message = format!("{what} takes types from other subjects, which is not supported");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        remember(&self.schemas, id, answer.schema.clone());
-        Ok(answer.schema)
+        let schema = self.complete(NewSchema {
+            text: &answer.schema,
+            references: &answer.references.unwrap_or_default(),
+        })?;
+        remember(&self.schemas, id, schema.clone());
+        Ok(schema)
     }
 
     /// Makes `schema` (Avro, JSON) the newest version of `subject`, unless the subject has it already, and answers its id. The same question is
@@ -176,13 +252,18 @@ impl Registry {
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`] with the registry's reasons, [`ErrorKind::InvalidSchema`], any other kind.
-    pub fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
-        let key = (subject.to_owned(), schema.to_owned());
+    pub fn register<'s>(
+        &self,
+        subject: &str,
+        schema: impl Into<NewSchema<'s>>,
+    ) -> Result<u32, Error> {
+        let body = schema_body(schema.into());
+        let key = (subject.to_owned(), body);
         if let Some(id) = lock(&self.ids).get(&key) {
             return Ok(*id);
         }
         let path = format!("/subjects/{}/versions", segment(subject));
-        let answer: IdAnswer = self.call(Request::Post(&path, &schema_body(schema)))?;
+        let answer: IdAnswer = self.call(Request::Post(&path, &key.1))?;
         remember(&self.ids, key, answer.id);
         Ok(answer.id)
     }
@@ -191,9 +272,13 @@ impl Registry {
     ///
     /// # Errors
     /// Any kind but [`ErrorKind::NotFound`].
-    pub fn lookup(&self, subject: &str, schema: &str) -> Result<Option<RegisteredSchema>, Error> {
+    pub fn lookup<'s>(
+        &self,
+        subject: &str,
+        schema: impl Into<NewSchema<'s>>,
+    ) -> Result<Option<RegisteredSchema>, Error> {
         let path = format!("/subjects/{}", segment(subject));
-        let answer = self.call(Request::Post(&path, &schema_body(schema)));
+        let answer = self.call(Request::Post(&path, &schema_body(schema.into())));
         let found = absent(answer, &[SUBJECT_MISSING, VERSION_MISSING, SCHEMA_MISSING])?;
         found.map(|answer| registered(answer, subject)).transpose()
     }
@@ -202,9 +287,13 @@ impl Registry {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSchema`], any other kind.
-    pub fn compatible(&self, subject: &str, schema: &str) -> Result<Compatibility, Error> {
+    pub fn compatible<'s>(
+        &self,
+        subject: &str,
+        schema: impl Into<NewSchema<'s>>,
+    ) -> Result<Compatibility, Error> {
         let path = format!("/compatibility/subjects/{}/versions", segment(subject));
-        let body = schema_body(schema);
+        let body = schema_body(schema.into());
         let answer = match self.call(Request::Post(&format!("{path}?verbose=true"), &body)) {
             // Older registries compare with one version only.
             Err(error)
@@ -373,8 +462,12 @@ fn check_type(schema_type: Option<&str>, what: &str) -> Result<(), Error> {
     }
 }
 
-fn schema_body(schema: &str) -> String {
-    json!({"schema": schema, "schemaType": "AVRO"}).to_string()
+fn schema_body(schema: NewSchema<'_>) -> String {
+    let mut body = json!({"schema": schema.text, "schemaType": "AVRO"});
+    if !schema.references.is_empty() {
+        body["references"] = json!(schema.references);
+    }
+    body.to_string()
 }
 
 fn segment(subject: &str) -> String {

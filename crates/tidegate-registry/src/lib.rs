@@ -20,8 +20,9 @@ mod client;
 mod config;
 mod endpoint;
 mod error;
+mod references;
 mod retry;
 
-pub use client::{Compatibility, Reference, RegisteredSchema, Registry};
+pub use client::{Compatibility, MAX_REFERENCES, NewSchema, Reference, RegisteredSchema, Registry};
 pub use config::{Auth, RegistryConfig};
 pub use error::{Error, ErrorKind};

@@ -325,3 +325,40 @@ fn an_unusable_ca_file_is_named() {
         assert!(error.to_string().contains("ca.pem"), "{error}");
     }
 }
+
+#[test]
+fn a_reference_to_what_is_not_there_is_named() {
+    let schema = r#"{"schema":"[\"T\"]","references":[{"name":"T","subject":"t","version":3}]}"#;
+    let server = ScriptedServer::start(vec![
+        Reply::json(200, schema),
+        Reply::refusal(404, 40402, "no such version"),
+    ]);
+    let error = registry(server.url()).by_id(5).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidSchema, "{error}");
+    let said = "takes the type T from version 3 of subject 't'";
+    assert!(error.to_string().contains(said), "{error}");
+}
+
+#[test]
+fn references_in_a_circle_are_asked_for_once() {
+    let schema = |subject: &str, text: &str, other: &str| {
+        format!(
+            r#"{{"subject":"{subject}","id":1,"version":1,"schema":"{text}","references":[{{"name":"{other}","subject":"{other}","version":1}}]}}"#
+        )
+    };
+    let server = ScriptedServer::start(vec![
+        Reply::json(200, &schema("a", r#"[\"b\"]"#, "b")),
+        Reply::json(
+            200,
+            &schema(
+                "b",
+                r#"{\"type\":\"fixed\",\"name\":\"b\",\"size\":1}"#,
+                "a",
+            ),
+        ),
+        Reply::json(200, &schema("a", r#"[\"b\"]"#, "b")),
+    ]);
+    let whole = registry(server.url()).by_id(1).unwrap();
+    assert!(whole.contains(r#""size":1"#), "{whole}");
+    assert_eq!(server.received().len(), 3);
+}

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tidegate_registry::{Auth, ErrorKind, Registry, RegistryConfig};
+use tidegate_registry::{Auth, ErrorKind, NewSchema, Reference, Registry, RegistryConfig};
 use tidegate_testkit::apicurio::{RegistryOptions, USERS};
 use tidegate_testkit::{Kind, for_each_registry, services, unique_name};
 
@@ -98,6 +98,48 @@ fn incompatible_schemas_are_told_with_the_reason() {
         let wider = record(&[("a", "\"long\"")]);
         assert!(registry.compatible(&subject, &wider).unwrap().ok);
         registry.register(&subject, &wider).unwrap();
+    });
+}
+
+#[test]
+fn types_of_other_subjects_are_put_into_the_schema() {
+    for_each_registry(|kind, url| {
+        let registry = open(url);
+        let (money, subject) = (unique_name("money"), unique_name("order"));
+        let text =
+            r#"{"type":"record","name":"acme.Money","fields":[{"name":"amount","type":"long"}]}"#;
+        registry.register(&money, text).unwrap();
+        let references = [Reference {
+            name: "acme.Money".to_owned(),
+            subject: money.clone(),
+            version: 1,
+        }];
+        let order = r#"{"type":"record","name":"Order","fields":[
+            {"name":"price","type":"acme.Money"},{"name":"tip","type":["null","acme.Money"],"default":null}]}"#;
+        let order = NewSchema {
+            text: order,
+            references: &references,
+        };
+        if kind == Kind::Embedded {
+            let error = registry.register(&subject, order).unwrap_err();
+            assert!(
+                error.to_string().contains("no schema references"),
+                "{error}"
+            );
+            return;
+        }
+        assert!(registry.compatible(&subject, order).unwrap().ok);
+        let id = registry.register(&subject, order).unwrap();
+        let latest = registry.latest(&subject).unwrap().unwrap();
+        assert_eq!(
+            (latest.id, latest.references.as_slice()),
+            (id, &references[..])
+        );
+        assert_eq!(registry.lookup(&subject, order).unwrap().unwrap().id, id);
+        let whole = json(&open(url).by_id(id).unwrap());
+        assert_eq!(whole["fields"][0]["type"]["fields"][0]["name"], "amount");
+        assert_eq!(whole["fields"][1]["type"][1], "acme.Money");
+        assert_eq!(whole, json(&registry.complete(order).unwrap()));
     });
 }
 
