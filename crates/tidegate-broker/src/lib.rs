@@ -54,3 +54,4 @@ pub use error::{Error, ErrorKind};
 pub use faults::{Action, Faults, InjectedFault, Rule, Seen};
 pub use kafka_protocol::messages::ApiKey;
 pub use log::Truncation;
+pub use registry::incompatibilities;

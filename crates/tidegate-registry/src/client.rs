@@ -68,6 +68,15 @@ impl<'a> From<&'a str> for NewSchema<'a> {
     }
 }
 
+impl<'a> From<&'a RegisteredSchema> for NewSchema<'a> {
+    fn from(schema: &'a RegisteredSchema) -> Self {
+        Self {
+            text: &schema.schema,
+            references: &schema.references,
+        }
+    }
+}
+
 impl<'a> From<&'a String> for NewSchema<'a> {
     fn from(text: &'a String) -> Self {
         text.as_str().into()

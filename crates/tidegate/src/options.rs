@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::schema::RecordPlan;
+use tidegate::registry::Registry;
 
-use crate::args::{CsvArgs, Format, RecordArgs};
+use crate::args::{CsvArgs, Format, RecordArgs, SchemaArgs};
 use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::signals::Interrupt;
-use crate::value_schema;
+use crate::value_schema::FileSchema;
 
 /// The options of a load, none of them left to a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +36,6 @@ impl ResolvedOptions {
         Self {
             schema: records.schema_json().to_owned(),
             records: RecordArgs {
-                schema: None,
-                subject: None,
                 format: Some(match records.format() {
                     ValueFormat::Avro => Format::Avro,
                     ValueFormat::Json => Format::Json,
@@ -75,26 +74,49 @@ impl ResolvedOptions {
         Ok((inputs, records))
     }
 
-    /// Refuses options that were typed and are others. What was not typed is as it was.
-    pub(crate) fn refuse_others(&self, records: &RecordArgs, csv: &CsvArgs) -> Result<(), Failure> {
-        refuse_others(&flags(records)?, &flags(&self.records)?)?;
-        refuse_others(&flags(csv)?, &flags(&self.csv)?)?;
-        match &records.schema {
-            Some(path) => self.refuse_other_schema(path),
+    /// Refuses options that were typed and are others. What was not typed is as it was. `schema_id` is the one the load was begun with.
+    pub(crate) fn refuse_others(
+        &self,
+        typed: &Typed<'_>,
+        schema_id: Option<u32>,
+        registry: Option<&Registry>,
+    ) -> Result<(), Failure> {
+        refuse_others(&flags(typed.records)?, &flags(&self.records)?)?;
+        refuse_others(&flags(typed.csv)?, &flags(&self.csv)?)?;
+        if let Some(id) = typed.schema.schema_id
+            && schema_id != Some(id)
+        {
+            let known = schema_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            return Err(other("schema-id", &id.to_string(), &known));
+        }
+        match &typed.schema.schema {
+            Some(path) => {
+                self.refuse_other_schema(&FileSchema::read(path, typed.schema, registry)?)
+            }
             None => Ok(()),
         }
     }
 
     /// White space between the words of a schema changes nothing.
-    fn refuse_other_schema(&self, path: &Path) -> Result<(), Failure> {
-        let typed = value_schema::read(path)?;
+    fn refuse_other_schema(&self, typed: &FileSchema) -> Result<(), Failure> {
         let parse = |text: &str| serde_json::from_str::<Value>(text).ok();
-        if parse(&typed).is_some_and(|typed| Some(typed) == parse(&self.schema)) {
+        if parse(&typed.complete).is_some_and(|typed| Some(typed) == parse(&self.schema)) {
             return Ok(());
         }
-        let named = format!("{}", path.display());
+        let named = format!("{}", typed.path.display());
         Err(other("schema", &named, "another schema"))
     }
+}
+
+/// What was typed of the options that change records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Typed<'a> {
+    /// Which schema.
+    pub(crate) schema: &'a SchemaArgs,
+    /// What becomes of the rows.
+    pub(crate) records: &'a RecordArgs,
+    /// How the CSV is written.
+    pub(crate) csv: &'a CsvArgs,
 }
 
 /// The flags that were typed, or are in force, by their names.
@@ -158,6 +180,15 @@ mod tests {
         }
     }
 
+    fn judge(schema: &SchemaArgs, records: &RecordArgs, csv: &CsvArgs) -> Result<(), Failure> {
+        let typed = Typed {
+            schema,
+            records,
+            csv,
+        };
+        known().refuse_others(&typed, Some(7), None)
+    }
+
     #[test]
     fn what_was_typed_otherwise_is_named() {
         let folder = tempfile::tempdir().unwrap();
@@ -186,19 +217,28 @@ mod tests {
             }),
         ];
         let (mut records, csv) = Default::default();
-        known().refuse_others(&records, &csv).unwrap();
+        judge(&SchemaArgs::default(), &records, &csv).unwrap();
         for (flag, change) in changes {
             let (mut records, mut csv) = Default::default();
             change(&mut records, &mut csv);
-            let refused = known().refuse_others(&records, &csv).unwrap_err();
+            let refused = judge(&SchemaArgs::default(), &records, &csv).unwrap_err();
             assert_eq!(refused.kind(), Kind::Usage);
             assert!(refused.to_string().starts_with(flag), "{refused}");
         }
         records.key = vec!["a".to_owned()];
-        records.schema = Some(same);
-        known().refuse_others(&records, &csv).unwrap();
-        records.schema = Some(another);
-        let refused = known().refuse_others(&records, &csv).unwrap_err();
+        let by_id = |id| SchemaArgs {
+            schema_id: Some(id),
+            ..SchemaArgs::default()
+        };
+        judge(&by_id(7), &records, &csv).unwrap();
+        let refused = judge(&by_id(8), &records, &csv).unwrap_err();
+        assert!(refused.to_string().starts_with("--schema-id"), "{refused}");
+        let schema = |path| SchemaArgs {
+            schema: Some(path),
+            ..SchemaArgs::default()
+        };
+        judge(&schema(same), &records, &csv).unwrap();
+        let refused = judge(&schema(another), &records, &csv).unwrap_err();
         assert!(refused.to_string().starts_with("--schema"), "{refused}");
     }
 }

@@ -14,7 +14,7 @@ use crate::args::{Format, OnBadRow, PublishArgs};
 use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::job::{self, LoadJob};
-use crate::options::ResolvedOptions;
+use crate::options::{ResolvedOptions, Typed};
 use crate::report::grouped;
 use crate::service::{Context, Reach, Service, needs_registry};
 use crate::topic::{self, TopicState, TopicWish};
@@ -57,7 +57,7 @@ impl<'a> Load<'a> {
         let job = LoadJob::find(args, &inputs, &service.client)?;
         let found = job.as_ref().and_then(|job| job.found.as_ref());
         let (inputs, records, schema) = match found {
-            Some(found) => resumed(args, found, context)?,
+            Some(found) => resumed(args, found, &service, context)?,
             None => begun(args, inputs, &service)?,
         };
         let mut load = Self {
@@ -318,9 +318,13 @@ fn begun(
     service: &Service,
 ) -> Result<(Inputs, RecordPlan, ValueSchema), Failure> {
     let registry = service.registry.as_ref();
-    let schema = ValueSchema::choose(&args.records, &args.topic, registry, || {
-        inputs.infer(&args.topic, &args.records.group_by, args.records.format())
-    })?;
+    let schema = ValueSchema::choose(
+        &args.schema,
+        args.records.format(),
+        &args.topic,
+        registry,
+        || inputs.infer(&args.topic, &args.records.group_by, args.records.format()),
+    )?;
     let records = inputs.plan(&schema.json, &args.records)?;
     Ok((inputs, records, schema))
 }
@@ -329,11 +333,18 @@ fn begun(
 fn resumed(
     args: &PublishArgs,
     found: &JobPosition,
+    service: &Service,
     context: &Context,
 ) -> Result<(Inputs, RecordPlan, ValueSchema), Failure> {
     let job = &found.identity.job;
     let options = ResolvedOptions::parse(&found.identity.plan, &format!("the job {job}"))?;
-    let refused = options.refuse_others(&args.records, &args.csv);
+    let typed = Typed {
+        schema: &args.schema,
+        records: &args.records,
+        csv: &args.csv,
+    };
+    let registry = service.registry.as_ref();
+    let refused = options.refuse_others(&typed, found.identity.schema_id, registry);
     refused.map_err(|failure| {
         failure
             .hint("leave it out to go on as the load was begun")

@@ -1,17 +1,22 @@
 //! The schema of the values: which one, where it came from, and its id in the registry.
 //!
-//! In this order: the file of `--schema`; the subject's latest version; what the data suggests. Only
+//! In this order: the file of `--schema`; the schema with the id of `--schema-id`; the subject's latest version; what the data suggests. Only
 //! [`ValueSchema::register`] changes anything, and it runs after every other check has passed.
 
 use std::path::{Path, PathBuf};
 
 use tidegate::core::infer::Inferred;
-use tidegate::registry::Registry;
+use tidegate::core::schema::record_name;
+use tidegate::registry::{NewSchema, Reference, Registry};
+use tidegate_broker::incompatibilities;
 
-use crate::args::{Format, RecordArgs};
+use crate::args::{Format, ReferenceWish, SchemaArgs, SubjectArgs, SubjectStrategy};
 use crate::failure::{Failure, Kind};
 use crate::report::grouped;
 use crate::service::needs_registry;
+
+/// Versions that are looked at for the reason why a schema is incompatible with all of them.
+const MAX_EXPLAINED: usize = 10;
 
 /// Where a schema came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub(crate) enum Origin {
         /// Version under the subject.
         version: u32,
     },
+    /// The registry, by the id that was named.
+    Id,
     /// The data, of which so many rows were looked at.
     Inferred {
         /// Rows looked at.
@@ -35,57 +42,77 @@ pub(crate) enum Origin {
 /// The schema of a load's values.
 #[derive(Clone, Debug)]
 pub(crate) struct ValueSchema {
-    /// In Avro's JSON form.
+    /// In Avro's JSON form, with the types in it that it takes from other subjects.
     pub(crate) json: String,
     /// Where it came from.
     pub(crate) origin: Origin,
     subject: String,
     id: Option<u32>,
+    /// As the registry has it or is to have it, where that is not `json`.
+    registered: Option<(String, Vec<Reference>)>,
+    /// Nothing may be registered.
+    is_fixed: bool,
 }
 
 impl ValueSchema {
-    /// Finds the schema. `infer` is called only when neither a file nor the registry has one.
+    /// Finds the schema. `infer` is called only when nothing else says one.
     pub(crate) fn choose(
-        args: &RecordArgs,
+        args: &SchemaArgs,
+        format: Format,
         topic: &str,
         registry: Option<&Registry>,
         infer: impl FnOnce() -> Result<Inferred, Failure>,
     ) -> Result<Self, Failure> {
-        let subject = subject_of(args.subject.as_deref(), topic);
-        if args.format() == Format::Avro && registry.is_none() {
+        if registry.is_none() && (format == Format::Avro || args.schema_id.is_some()) {
             return Err(needs_registry());
         }
+        let found = |json, origin, subject| Self {
+            json,
+            origin,
+            subject,
+            id: None,
+            registered: None,
+            is_fixed: args.no_register,
+        };
         if let Some(path) = &args.schema {
-            let json = read(path)?;
+            let file = FileSchema::read(path, args, registry)?;
+            let subject = subject_of(&args.subject, topic, || Ok(file.text.clone()))?;
             return Ok(Self {
-                json,
-                origin: Origin::File(path.clone()),
-                subject,
-                id: None,
+                registered: Some((file.text, file.references)),
+                ..found(file.complete, Origin::File(file.path), subject)
             });
         }
+        if let (Some(id), Some(registry)) = (args.schema_id, registry) {
+            return Ok(Self {
+                id: Some(id),
+                ..found(registry.by_id(id)?, Origin::Id, String::new())
+            });
+        }
+        let subject = subject_of(&args.subject, topic, || Err(needs_schema()))?;
         if let Some(registry) = registry
             && let Some(latest) = registry.latest(&subject)?
         {
+            let json = registry.complete(&latest)?;
             let origin = Origin::Registry {
                 version: latest.version,
             };
             return Ok(Self {
-                json: latest.schema,
-                origin,
-                subject,
                 id: Some(latest.id),
+                ..found(json, origin, subject)
             });
         }
+        if args.no_register && format == Format::Avro {
+            let message = format!("the registry has no schema for the subject {subject}");
+            let failure = Failure::new(Kind::Schema, message);
+            return Err(failure.hint(
+                "`tidegate schema register` puts one there; without --no-register, publishing does",
+            ));
+        }
         let inferred = infer()?;
-        Ok(Self {
-            json: inferred.schema_json,
-            origin: Origin::Inferred {
-                rows: inferred.rows,
-            },
-            subject,
-            id: None,
-        })
+        let origin = Origin::Inferred {
+            rows: inferred.rows,
+        };
+        Ok(found(inferred.schema_json, origin, subject))
     }
 
     /// The schema a job began with, and its id.
@@ -95,6 +122,8 @@ impl ValueSchema {
             origin: Origin::Job,
             subject: String::new(),
             id,
+            registered: None,
+            is_fixed: false,
         }
     }
 
@@ -105,17 +134,22 @@ impl ValueSchema {
             Origin::Registry { version } => {
                 format!("{} version {version} of the registry", self.subject)
             }
+            Origin::Id => format!("id {} of the registry", self.id.unwrap_or_default()),
             Origin::Inferred { rows } => format!("inferred from {} rows", grouped(*rows)),
             Origin::Job => "as the job began with".to_owned(),
         }
     }
 
-    /// Asks the registry whether the schema may become the subject's next version; changes nothing.
+    /// Asks the registry whether the schema may become the subject's next version, or, where nothing may be registered, whether it is there;
+    /// changes nothing.
     pub(crate) fn check_compatible(&self, registry: &Registry) -> Result<(), Failure> {
         if self.id.is_some() {
             return Ok(());
         }
-        let answer = registry.compatible(&self.subject, &self.json)?;
+        if self.is_fixed {
+            return self.find_id(registry).map(drop);
+        }
+        let answer = registry.compatible(&self.subject, self.new_schema())?;
         if answer.ok {
             return Ok(());
         }
@@ -124,8 +158,37 @@ impl ValueSchema {
             self.describe(),
             self.subject
         );
-        let failure = Failure::new(Kind::Schema, message).because(answer.messages.join("; "));
+        let reasons = if answer.messages.is_empty() {
+            self.reasons(registry)?
+        } else {
+            answer.messages
+        };
+        let failure = Failure::new(Kind::Schema, message).because(reasons.join("; "));
         Err(failure.hint("change the schema so that old readers can read it, or register it under another --subject"))
+    }
+
+    /// Why the schema is incompatible, where the registry does not say: found by the rules of the embedded one.
+    fn reasons(&self, registry: &Registry) -> Result<Vec<String>, Failure> {
+        let level = registry.config(&self.subject)?;
+        let mut versions = registry.versions(&self.subject)?;
+        let first = if level.ends_with("TRANSITIVE") {
+            versions.len().saturating_sub(MAX_EXPLAINED)
+        } else {
+            versions.len().saturating_sub(1)
+        };
+        for version in versions.split_off(first).into_iter().rev() {
+            let Some(earlier) = registry.version(&self.subject, version)? else {
+                continue;
+            };
+            let found = incompatibilities(&level, &self.json, &registry.complete(&earlier)?);
+            if !found.is_empty() {
+                let reason = |what: String| format!("version {version}, {level}: {what}");
+                return Ok(found.into_iter().map(reason).collect());
+            }
+        }
+        Ok(vec![format!(
+            "the registry gives no reason (level {level})"
+        )])
     }
 
     /// The id under which the registry knows the schema; changes nothing.
@@ -133,7 +196,7 @@ impl ValueSchema {
         if let Some(id) = self.id {
             return Ok(id);
         }
-        match registry.lookup(&self.subject, &self.json)? {
+        match registry.lookup(&self.subject, self.new_schema())? {
             Some(found) => Ok(found.id),
             None => {
                 let message = format!(
@@ -141,33 +204,128 @@ impl ValueSchema {
                     self.describe(),
                     self.subject
                 );
-                Err(Failure::new(Kind::Schema, message)
-                    .hint("name the schema that was published with, or the load's --receipt"))
+                let hint = if self.is_fixed {
+                    "`tidegate schema register` puts it there; without --no-register, publishing does"
+                } else {
+                    "name the schema that was published with, or the load's --receipt"
+                };
+                Err(Failure::new(Kind::Schema, message).hint(hint))
             }
         }
     }
 
-    /// The id under which the registry knows the schema; registers it if need be.
+    /// The id under which the registry knows the schema; registers it if need be, and that is allowed.
     pub(crate) fn register(&self, registry: &Registry) -> Result<u32, Failure> {
         match self.id {
             Some(id) => Ok(id),
-            None => Ok(registry.register(&self.subject, &self.json)?),
+            None if self.is_fixed => self.find_id(registry),
+            None => Ok(registry.register(&self.subject, self.new_schema())?),
+        }
+    }
+
+    /// The schema as it is handed to the registry.
+    fn new_schema(&self) -> NewSchema<'_> {
+        match &self.registered {
+            Some((text, references)) => NewSchema { text, references },
+            None => NewSchema::from(&self.json),
         }
     }
 }
 
-/// The subject that was named, or the topic's by Confluent's TopicNameStrategy.
-pub(crate) fn subject_of(named: Option<&str>, topic: &str) -> String {
-    named.map_or_else(|| format!("{topic}-value"), ToOwned::to_owned)
+/// A schema in a file, with the types that it takes from other subjects.
+#[derive(Clone, Debug)]
+pub(crate) struct FileSchema {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// What stands in it.
+    pub(crate) text: String,
+    /// The types it takes from other subjects.
+    pub(crate) references: Vec<Reference>,
+    /// The text with these types in it.
+    pub(crate) complete: String,
 }
 
-/// A schema file's text.
-pub(crate) fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(
-            Kind::LocalIo,
-            format!("cannot read the schema {}", path.display()),
-        )
-        .because(error)
+impl FileSchema {
+    /// Reads it, and asks the registry for the types it takes from others.
+    pub(crate) fn read(
+        path: &Path,
+        args: &SchemaArgs,
+        registry: Option<&Registry>,
+    ) -> Result<Self, Failure> {
+        Self::with(path, &args.references.references, registry)
+    }
+
+    /// As [`read`](Self::read), with the references themselves.
+    pub(crate) fn with(
+        path: &Path,
+        wishes: &[ReferenceWish],
+        registry: Option<&Registry>,
+    ) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("cannot read the schema {}", path.display());
+            Failure::new(Kind::LocalIo, message).because(error)
+        })?;
+        let mut file = Self {
+            path: path.to_owned(),
+            references: Vec::new(),
+            complete: text.clone(),
+            text,
+        };
+        if !wishes.is_empty() {
+            let registry = registry.ok_or_else(needs_registry)?;
+            for wish in wishes {
+                file.references.push(resolve(wish, registry)?);
+            }
+            file.complete = registry.complete(NewSchema {
+                text: &file.text,
+                references: &file.references,
+            })?;
+        }
+        Ok(file)
+    }
+}
+
+/// A reference with its version.
+fn resolve(wish: &ReferenceWish, registry: &Registry) -> Result<Reference, Failure> {
+    let version = match wish.version {
+        Some(version) => version,
+        None => match registry.latest(&wish.subject)? {
+            Some(latest) => latest.version,
+            None => {
+                let message = format!(
+                    "the registry has no schema for the subject {}, which --reference names for the type {}",
+                    wish.subject, wish.name
+                );
+                return Err(Failure::new(Kind::Schema, message));
+            }
+        },
+    };
+    Ok(Reference {
+        name: wish.name.clone(),
+        subject: wish.subject.clone(),
+        version,
     })
+}
+
+/// The subject that was named, or the one by Confluent's strategy of that name, which may need the `schema` for its record's name.
+pub(crate) fn subject_of(
+    args: &SubjectArgs,
+    topic: &str,
+    schema: impl FnOnce() -> Result<String, Failure>,
+) -> Result<String, Failure> {
+    if let Some(named) = &args.subject {
+        return Ok(named.clone());
+    }
+    let record = || -> Result<String, Failure> { Ok(record_name(&schema()?)?) };
+    Ok(match args.subject_strategy.unwrap_or_default() {
+        SubjectStrategy::Topic => format!("{topic}-value"),
+        SubjectStrategy::Record => record()?,
+        SubjectStrategy::TopicRecord => format!("{topic}-{}", record()?),
+    })
+}
+
+fn needs_schema() -> Failure {
+    let message = "--subject-strategy record and topic-record name the subject by the schema's record, and no schema is named";
+    Failure::new(Kind::Usage, message)
+        .hint("--schema or --schema-id names one, --subject the subject itself")
 }

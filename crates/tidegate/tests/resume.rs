@@ -416,3 +416,42 @@ fn a_dry_run_of_a_job_goes_on_too_and_changes_nothing() {
         assert_eq!(planned["status"], "already-published");
     });
 }
+
+#[test]
+fn a_job_keeps_its_schema_when_the_subject_goes_on() {
+    for_each_cluster(|cluster| {
+        let load = Load::of(cluster, usage(40, 1));
+        load.kill_after(10, &[]);
+        let latest = || {
+            let shown = on(cluster, ["schema", "show", "-t", &load.topic, "-o", "json"]);
+            shown.exits(0).json()["schema_id"].as_u64()
+        };
+        let began_with = latest();
+        let newer = r#"{"type": "record", "name": "NAME", "fields": [
+            {"name": "timestamp", "type": "long"}, {"name": "container_id", "type": "string"}, {"name": "machine_id", "type": "string"},
+            {"name": "cpu", "type": "double"}, {"name": "added", "type": "string", "default": "new"}]}"#;
+        let name = load.topic.replace('-', "_");
+        let newer = load.folder.file("newer.avsc", newer.replace("NAME", &name));
+        on(cluster, ["schema", "register", &newer, "-t", &load.topic]).exits(0);
+        let now = latest();
+        assert_ne!(now, began_with);
+        for flags in [
+            ["--schema", newer.as_str()],
+            ["--schema-id", &now.unwrap().to_string()],
+        ] {
+            let refused = load.publish().args(flags).exits(2);
+            assert!(
+                refused.stdout.contains("the load was begun with"),
+                "{refused}"
+            );
+        }
+        let went_on = load.publish().arg("--verify").exits(0).json();
+        assert_eq!(
+            (&went_on["resumed_at_row"], went_on["schema_id"].as_u64()),
+            (&json!(10), began_with)
+        );
+        // The next load is of the newer one.
+        let restarted = load.publish().arg("--restart").exits(0).json();
+        assert_eq!(restarted["schema_id"].as_u64(), now);
+    });
+}

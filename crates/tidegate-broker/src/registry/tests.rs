@@ -94,6 +94,18 @@ fn refusal(answer: &(u16, Value)) -> (u16, u64) {
 }
 
 #[test]
+fn what_keeps_a_schema_from_following_another_is_told() {
+    let record = |fields: &str| format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#);
+    let old = record(r#"{"name":"a","type":"int"}"#);
+    let new = record(r#"{"name":"a","type":"string"}"#);
+    let found = super::incompatibilities("FULL", &new, &old);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("cannot read old data"), "{found:?}");
+    assert!(super::incompatibilities("NONE", &new, &old).is_empty());
+    assert!(super::incompatibilities("SIDEWAYS", &new, &old).is_empty());
+}
+
+#[test]
 fn the_life_of_a_subject() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Served::start(dir.path());

@@ -118,3 +118,21 @@ pub(crate) fn type_name(schema: &Schema) -> String {
         Schema::Ref { name } => name.name.clone(),
     }
 }
+
+/// The full name of a schema's record, as registries name subjects by it.
+///
+/// # Errors
+/// [`ErrorKind::Schema`](crate::ErrorKind::Schema) when the schema is not JSON, or no record with a name.
+pub fn record_name(schema: &str) -> Result<String> {
+    let schema: serde_json::Value = serde_json::from_str(schema).map_err(|error| {
+        Error::schema(format!("the schema is not JSON: {error}")).with_source(error)
+    })?;
+    let text = |key: &str| schema.get(key).and_then(serde_json::Value::as_str);
+    let name = text("name").ok_or_else(|| Error::schema("the schema has no name"))?;
+    Ok(match text("namespace") {
+        Some(namespace) if !namespace.is_empty() && !name.contains('.') => {
+            format!("{namespace}.{name}")
+        }
+        _ => name.to_owned(),
+    })
+}

@@ -14,6 +14,7 @@ use crate::read::{Header, Row};
 use crate::{encode, json};
 
 pub(crate) use avro::AvroSchema;
+pub use avro::record_name;
 
 /// The attribute of a schema's field that names its column, where that is not the field's own name. Inference writes it for
 /// headers that are no Avro names.

@@ -21,7 +21,10 @@ pub(crate) use job::{JobArgs, JobCommand, JobIdArgs, JobListArgs, PositionsArgs}
 pub(crate) use publish::{Codec, DeliveryChoice, OnBadRow, PublishArgs, RejectArgs};
 pub(crate) use read::{BalanceArgs, ConsumeArgs, ConsumeFormat, From, IsolationChoice, VerifyArgs};
 pub(crate) use records::{CsvArgs, Format, RecordArgs};
-pub(crate) use schema::{CheckArgs, InferArgs, RegisterArgs, SchemaCommand, ShowArgs};
+pub(crate) use schema::{
+    CheckArgs, InferArgs, ReferenceWish, RegisterArgs, SchemaArgs, SchemaCommand, ShowArgs,
+    SubjectArgs, SubjectStrategy,
+};
 
 /// Loads CSV into Kafka as Avro and proves it.
 #[derive(Debug, Parser)]

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::job::JobArgs;
 use super::records::{CsvArgs, RecordArgs};
+use super::schema::SchemaArgs;
 use super::{ClusterArgs, RegistryArgs};
 use crate::values::{self, MaxRejects};
 
@@ -52,6 +53,8 @@ pub(crate) struct PublishArgs {
     /// Topic to publish to
     #[arg(short, long, value_name = "TOPIC")]
     pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) schema: SchemaArgs,
     #[command(flatten)]
     pub(crate) records: RecordArgs,
     #[command(flatten)]

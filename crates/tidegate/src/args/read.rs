@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::job::JobArgs;
 use super::records::{CsvArgs, RecordArgs};
+use super::schema::SchemaArgs;
 use super::{ClusterArgs, RegistryArgs};
 use crate::values;
 
@@ -145,10 +146,12 @@ pub(crate) struct VerifyArgs {
     )]
     pub(crate) topic: Option<String>,
     /// Receipt of the load: says what was published, where, and how
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["schema", "subject", "group_by", "key", "no_key", "null", "job"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["schema", "schema_id", "subject", "subject_strategy", "group_by", "key", "no_key", "null", "job"])]
     pub(crate) receipt: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) schema: SchemaArgs,
     #[command(flatten)]
     pub(crate) records: RecordArgs,
     #[command(flatten)]

@@ -3,8 +3,6 @@
 //! What is typed here is resolved once (see [`crate::options`]) and kept with the load under the names of the flags, so that a later run and a
 //! verification do the same. A flag that changes records is therefore one field here, and nothing else that names it.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -52,14 +50,6 @@ impl CsvArgs {
 #[serde(default, rename_all = "kebab-case")]
 #[command(next_help_heading = "Records")]
 pub(crate) struct RecordArgs {
-    /// Value schema [default: the subject's latest in the registry, else inferred from the data and registered]
-    #[arg(long, value_name = "FILE.avsc")]
-    #[serde(skip)]
-    pub(crate) schema: Option<PathBuf>,
-    /// Registry subject [default: TOPIC-value]
-    #[arg(long, value_name = "NAME")]
-    #[serde(skip)]
-    pub(crate) subject: Option<String>,
     /// Form of the values [default: avro]
     #[arg(long, value_enum, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]

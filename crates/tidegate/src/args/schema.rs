@@ -2,10 +2,99 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::records::{CsvArgs, RecordArgs};
 use super::{ClusterArgs, RegistryArgs};
+
+/// Which schema the values have, and what the registry calls it.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Schema")]
+pub(crate) struct SchemaArgs {
+    /// Value schema [default: the subject's latest in the registry, else inferred from the data and registered]
+    #[arg(long, value_name = "FILE.avsc")]
+    pub(crate) schema: Option<PathBuf>,
+    /// Value schema by its id in the registry
+    #[arg(long, value_name = "ID", conflicts_with_all = ["schema", "subject", "subject_strategy", "no_register"])]
+    pub(crate) schema_id: Option<u32>,
+    #[command(flatten)]
+    pub(crate) references: ReferenceArgs,
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
+    /// Register nothing: a schema that the registry does not have is an error
+    #[arg(long)]
+    pub(crate) no_register: bool,
+}
+
+/// Which types a schema takes from other subjects.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ReferenceArgs {
+    /// A type that the schema in a file takes from another subject, by its full name; may be given several times [default
+    /// VERSION: the latest]
+    #[arg(
+        long = "reference",
+        value_name = "NAME=SUBJECT[:VERSION]",
+        requires = "schema"
+    )]
+    pub(crate) references: Vec<ReferenceWish>,
+}
+
+/// A type of another subject, as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReferenceWish {
+    /// The type's full name.
+    pub(crate) name: String,
+    /// The subject that defines it.
+    pub(crate) subject: String,
+    /// The version of that subject; none for the latest.
+    pub(crate) version: Option<u32>,
+}
+
+impl std::str::FromStr for ReferenceWish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected NAME=SUBJECT or NAME=SUBJECT:VERSION".to_owned();
+        let (name, subject) = text.split_once('=').ok_or_else(wrong)?;
+        let (subject, version) = match subject.rsplit_once(':') {
+            Some((subject, version)) if version.bytes().all(|byte| byte.is_ascii_digit()) => {
+                (subject, Some(version.parse().map_err(|_| wrong())?))
+            }
+            _ => (subject, None),
+        };
+        if name.is_empty() || subject.is_empty() || version == Some(0) {
+            return Err(wrong());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            subject: subject.to_owned(),
+            version,
+        })
+    }
+}
+
+/// What the registry calls a schema.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SubjectArgs {
+    /// Registry subject [default: by --subject-strategy]
+    #[arg(long, value_name = "NAME", conflicts_with = "subject_strategy")]
+    pub(crate) subject: Option<String>,
+    /// How the registry subject is named where --subject does not [default: topic]
+    #[arg(long, value_enum, value_name = "STRATEGY")]
+    pub(crate) subject_strategy: Option<SubjectStrategy>,
+}
+
+/// How a subject is named, in the words of Confluent's serializers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SubjectStrategy {
+    /// TOPIC-value
+    #[default]
+    Topic,
+    /// The full name of the record
+    Record,
+    /// TOPIC-RECORD
+    TopicRecord,
+}
 
 /// `tidegate schema`.
 #[derive(Debug, Subcommand)]
@@ -46,6 +135,8 @@ pub(crate) struct CheckArgs {
     #[arg(short, long, value_name = "TOPIC")]
     pub(crate) topic: String,
     #[command(flatten)]
+    pub(crate) schema: SchemaArgs,
+    #[command(flatten)]
     pub(crate) records: RecordArgs,
     #[command(flatten)]
     pub(crate) csv: CsvArgs,
@@ -64,9 +155,10 @@ pub(crate) struct RegisterArgs {
     /// Topic it is for
     #[arg(short, long, value_name = "TOPIC")]
     pub(crate) topic: String,
-    /// Registry subject [default: TOPIC-value]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) subject: Option<String>,
+    #[command(flatten)]
+    pub(crate) references: ReferenceArgs,
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
     #[command(flatten)]

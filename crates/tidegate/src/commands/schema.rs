@@ -4,13 +4,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tidegate::core::infer::{ColumnReport, Inferred};
+use tidegate::registry::NewSchema;
 
 use crate::args::{CheckArgs, Format, InferArgs, RegisterArgs, SchemaCommand, ShowArgs};
 use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::report::{AnswerSummary, Finished, Summary, grouped};
 use crate::service::Context;
-use crate::value_schema::{self, ValueSchema, subject_of};
+use crate::value_schema::{FileSchema, ValueSchema, subject_of};
 
 /// Runs the command.
 pub(crate) fn run(command: &SchemaCommand, context: &mut Context) -> Result<Finished, Failure> {
@@ -67,9 +68,13 @@ fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failu
         Format::Avro => Some(context.registry(&args.cluster, &args.registry)?),
         Format::Json => None,
     };
-    let schema = ValueSchema::choose(&args.records, &args.topic, registry.as_ref(), || {
-        inputs.infer(&args.topic, &args.records.group_by, args.records.format())
-    })?;
+    let schema = ValueSchema::choose(
+        &args.schema,
+        args.records.format(),
+        &args.topic,
+        registry.as_ref(),
+        || inputs.infer(&args.topic, &args.records.group_by, args.records.format()),
+    )?;
     let plan = inputs.plan(&schema.json, &args.records)?;
     if let Some(registry) = &registry {
         schema.check_compatible(registry)?;
@@ -88,11 +93,16 @@ fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failu
 }
 
 fn register(args: &RegisterArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
-    let schema = value_schema::read(&args.schema)?;
-    let subject = subject_of(args.subject.as_deref(), &args.topic);
-    let id = context
-        .registry(&args.cluster, &args.registry)?
-        .register(&subject, &schema)?;
+    let registry = context.registry(&args.cluster, &args.registry)?;
+    let schema = FileSchema::with(&args.schema, &args.references.references, Some(&registry))?;
+    let subject = subject_of(&args.subject, &args.topic, || Ok(schema.text.clone()))?;
+    let id = registry.register(
+        &subject,
+        NewSchema {
+            text: &schema.text,
+            references: &schema.references,
+        },
+    )?;
     let text = format!("{subject}: schema id {id}\n");
     Ok(AnswerSummary {
         text,
@@ -101,7 +111,10 @@ fn register(args: &RegisterArgs, context: &mut Context) -> Result<AnswerSummary,
 }
 
 fn show(args: &ShowArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
-    let subject = subject_of(args.subject.as_deref(), &args.topic);
+    let subject = match &args.subject {
+        Some(named) => named.clone(),
+        None => format!("{}-value", args.topic),
+    };
     let registry = context.registry(&args.cluster, &args.registry)?;
     let Some(latest) = registry.latest(&subject)? else {
         let failure = Failure::new(

@@ -17,11 +17,11 @@ use crate::args::{Format, VerifyArgs};
 use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::job::find_position;
-use crate::options::ResolvedOptions;
+use crate::options::{ResolvedOptions, Typed};
 use crate::progress::{Figures, Progress};
 use crate::receipts::Ended;
 use crate::report::{Finished, Summary, VerifySummary, grouped};
-use crate::service::{Context, Reach, needs_registry};
+use crate::service::{Context, Reach, Service, needs_registry};
 use crate::topic;
 use crate::value_schema::ValueSchema;
 
@@ -121,10 +121,10 @@ fn with_topic(
     let service = context.connect(reach)?;
     topic::partitions(&service.client, topic)?;
     if let Some(found) = find_position(&service.client, &args.job, topic, &inputs)? {
-        return with_position(args, &found, &service.client, context);
+        return with_position(args, &found, &service, context);
     }
     let registry = service.registry.as_ref();
-    let schema = ValueSchema::choose(&args.records, topic, registry, || {
+    let schema = ValueSchema::choose(&args.schema, args.records.format(), topic, registry, || {
         inputs.infer(topic, &args.records.group_by, args.records.format())
     })?;
     let schema_id = match args.records.format() {
@@ -147,7 +147,7 @@ fn with_topic(
 fn with_position(
     args: &VerifyArgs,
     found: &JobPosition,
-    client: &Client,
+    service: &Service,
     context: &Context,
 ) -> Result<(VerifySummary, Option<Failure>), Failure> {
     let job = &found.identity.job;
@@ -157,11 +157,17 @@ fn with_position(
         return Ok(judged(cannot(reason)));
     }
     let options = ResolvedOptions::parse(&found.identity.plan, &format!("the job {job}"))?;
-    options.refuse_others(&args.records, &args.csv)?;
+    let typed = Typed {
+        schema: &args.schema,
+        records: &args.records,
+        csv: &args.csv,
+    };
+    let registry = service.registry.as_ref();
+    options.refuse_others(&typed, found.identity.schema_id, registry)?;
     let mut receipt = Ended::of(found).receipt();
     // The files that were typed are compared, whether they are still those that were loaded or not: how it differs is what was asked.
     receipt.sources.clear();
-    against(&receipt, &options, &args.files, client, context)
+    against(&receipt, &options, &args.files, &service.client, context)
 }
 
 /// Compares; a difference is a failure beside the summary that names it.
