@@ -32,10 +32,8 @@ pub(crate) fn complete(schema: &str, parts: &[String]) -> Result<String, serde_j
 /// Writes every name in full, and tells of each type that is defined, those inside it first.
 fn qualify(schema: &mut Value, namespace: &str, tell: &mut impl FnMut(String, Value)) {
     match schema {
-        Value::String(name) => {
-            if !PRIMITIVES.contains(&name.as_str()) {
-                *name = full_name(name, namespace);
-            }
+        Value::String(name) if !PRIMITIVES.contains(&name.as_str()) => {
+            *name = full_name(name, namespace);
         }
         Value::Array(branches) => {
             for branch in branches {

@@ -347,16 +347,16 @@ fn references_in_a_circle_are_asked_for_once() {
         )
     };
     let server = ScriptedServer::start(vec![
-        Reply::json(200, &schema("a", r#"[\"b\"]"#, "b")),
+        Reply::json(200, schema("a", r#"[\"b\"]"#, "b")),
         Reply::json(
             200,
-            &schema(
+            schema(
                 "b",
                 r#"{\"type\":\"fixed\",\"name\":\"b\",\"size\":1}"#,
                 "a",
             ),
         ),
-        Reply::json(200, &schema("a", r#"[\"b\"]"#, "b")),
+        Reply::json(200, schema("a", r#"[\"b\"]"#, "b")),
     ]);
     let whole = registry(server.url()).by_id(1).unwrap();
     assert!(whole.contains(r#""size":1"#), "{whole}");
