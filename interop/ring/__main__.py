@@ -12,7 +12,7 @@ import time
 import traceback
 import uuid
 
-from . import consume_cases, group_cases, murmur2, publish_cases, transaction_cases
+from . import consume_cases, corpus_cases, group_cases, murmur2, publish_cases, transaction_cases
 from .clients import Cluster
 from .program import Tidegate, embedded
 
@@ -45,6 +45,15 @@ def all_cases():
     yield from consume_cases.cases()
     yield from group_cases.cases()
     yield from transaction_cases.cases()
+    yield from corpus_cases.cases(corpus())
+
+
+def corpus() -> pathlib.Path:
+    """The folder with other people's packages, as `interop/run` fetched them."""
+    folder = os.environ.get("TIDEGATE_CORPUS")
+    if not folder:
+        raise SystemExit("TIDEGATE_CORPUS names no folder: start the ring by interop/run")
+    return pathlib.Path(folder)
 
 
 def run_case(ring: Ring, name: str, case) -> bool:
