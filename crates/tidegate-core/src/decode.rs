@@ -11,9 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
 use crate::encode::ValueFormat;
+use crate::encode::coded::duration_text;
 use crate::limits::{MAX_EMPTY_ITEMS, MAX_VALUE_DEPTH};
 use crate::read::show_text;
-use crate::schema::{AvroSchema, RecordPlan};
+use crate::schema::{AvroSchema, RecordPlan, is_duration};
 use crate::{Error, ErrorKind, Result};
 
 /// Shows the records of one schema.
@@ -384,8 +385,9 @@ impl<'a> Walk<'a> {
             Schema::Float => float_to_json(f32::from_le_bytes(self.array()?)),
             Schema::Double => double_to_json(f64::from_le_bytes(self.array()?)),
             Schema::Bytes | Schema::BigDecimal => STANDARD.encode(self.prefixed()?).into(),
+            Schema::Fixed(fixed) if is_duration(fixed) => self.duration()?,
             Schema::Fixed(fixed) => STANDARD.encode(self.take(fixed.size)?).into(),
-            Schema::Duration => STANDARD.encode(self.take(12)?).into(),
+            Schema::Duration => self.duration()?,
             Schema::String | Schema::Uuid => self.text()?.into(),
             Schema::Decimal(decimal) => {
                 let bytes = match &*decimal.inner {
@@ -409,6 +411,14 @@ impl<'a> Walk<'a> {
                 )));
             }
         })
+    }
+
+    fn duration(&mut self) -> Result<Value> {
+        let mut parts = [0; 3];
+        for part in &mut parts {
+            *part = u32::from_le_bytes(self.array()?);
+        }
+        Ok(duration_text(parts).into())
     }
 
     /// The blocks of an array or map: a count, which is negative when a length in bytes follows it, then the items; a count of 0 ends.

@@ -252,7 +252,7 @@ impl From<Problem> for Obstacle {
             Problem::OutOfRange => Self::Range,
             Problem::TooPrecise => Self::Precision,
             Problem::NotInJson => Self::NonFinite,
-            Problem::NotWrittenAsOne | Problem::Null => Self::Form,
+            _ => Self::Form,
         }
     }
 }

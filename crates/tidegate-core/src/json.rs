@@ -1,93 +1,155 @@
 //! Encoding, the other form: a row becomes one JSON object, by the same compiled operations.
 //!
-//! The object is plain: unions are untagged, timestamps and dates are the integers that Avro would hold, bytes are base64 (RFC 4648, with padding).
+//! The object is plain: unions are untagged, timestamps and dates are the integers that Avro would hold (or, if asked for, ISO 8601), bytes are
+//! base64 (RFC 4648, with padding), decimals are strings.
 //! JSON has no NaN and no infinities, so a cell that holds one is a bad row rather than a null or a string.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::encode::scalar::{self, Problem};
-use crate::encode::{Cell, CellError, Kind, NullTokens, Op, find_symbol};
-use crate::read::Row;
+use jiff::tz::TimeZone;
 
-/// Appends the JSON form of what the operations make of a row. After an error `out` holds a part of it.
-pub(crate) fn encode_row(
-    ops: &[Op],
-    nulls: &NullTokens,
-    row: &Row<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), CellError> {
-    for op in ops {
-        match op {
-            Op::Constant(bytes) => out.extend_from_slice(bytes),
-            Op::Cell(cell) => {
-                let text = row.field(cell.column);
-                encode_cell(cell, nulls, text, row.is_ascii(), out).map_err(|problem| {
-                    CellError {
-                        column: cell.column,
-                        problem,
-                    }
-                })?;
-            }
-        }
-    }
-    Ok(())
+use crate::encode::PutConstant;
+use crate::encode::coded::duration_text;
+use crate::encode::decimal::{self, Unscaled};
+use crate::encode::scalar::Problem;
+use crate::encode::time::TimeUnit;
+use crate::encode::value::{TimeType, ValueWriter};
+
+/// JSON, in the plain form that this module describes.
+pub(crate) struct JsonWriter<'a> {
+    pub(crate) out: &'a mut Vec<u8>,
+    /// Whether times are written as ISO 8601 has them, and not as numbers.
+    pub(crate) iso_times: bool,
 }
 
-fn encode_cell(
-    cell: &Cell,
-    nulls: &NullTokens,
-    text: &[u8],
-    ascii: bool,
-    out: &mut Vec<u8>,
-) -> Result<(), Problem> {
-    if cell.union.is_some() && cell.is_null(nulls, text) {
-        out.extend_from_slice(b"null");
-        return Ok(());
+impl PutConstant for JsonWriter<'_> {
+    fn constant(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
-    if cell.union.is_none() && nulls.contain(text) && cell.kind != Kind::Null {
-        return Err(Problem::Null);
+}
+
+impl ValueWriter for JsonWriter<'_> {
+    /// Unions are untagged.
+    fn branch(&mut self, _index: u8) {}
+
+    fn null(&mut self) {
+        self.out.extend_from_slice(b"null");
     }
-    match &cell.kind {
-        Kind::Long => put_integer(out, scalar::long(text)?),
-        Kind::Double => {
-            let value = scalar::double(text)?;
-            put_float(out, value, value.is_finite())?;
-        }
-        Kind::String => {
-            if !ascii && str::from_utf8(text).is_err() {
-                return Err(Problem::NotWrittenAsOne);
-            }
-            put_string(out, text);
-        }
-        Kind::Bytes => put_base64(out, text),
-        Kind::Int => put_integer(out, i64::from(scalar::int(text)?)),
-        Kind::Float => {
-            let value = scalar::float(text)?;
-            put_float(out, value, value.is_finite())?;
-        }
-        Kind::Boolean => out.extend_from_slice(if scalar::boolean(text)? {
-            b"true"
-        } else {
-            b"false"
-        }),
-        Kind::Timestamp(unit) => put_integer(out, scalar::timestamp(text, *unit)?),
-        Kind::Date => put_integer(out, i64::from(scalar::date(text)?)),
-        Kind::Enum(symbols) => {
-            find_symbol(symbols, text)?;
-            // Symbols are Avro names: nothing in them needs escaping.
-            out.push(b'"');
-            out.extend_from_slice(text);
-            out.push(b'"');
-        }
-        Kind::Null => {
-            if !text.is_empty() && !nulls.contain(text) {
-                return Err(Problem::NotWrittenAsOne);
-            }
-            out.extend_from_slice(b"null");
+
+    fn boolean(&mut self, value: bool) {
+        self.out
+            .extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    fn integer(&mut self, value: i64) {
+        put_integer(self.out, value);
+    }
+
+    fn float(&mut self, value: f32) -> Result<(), Problem> {
+        put_float(self.out, value, value.is_finite())
+    }
+
+    fn double(&mut self, value: f64) -> Result<(), Problem> {
+        put_float(self.out, value, value.is_finite())
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        put_string(self.out, text);
+    }
+
+    /// Symbols are Avro names: nothing in them needs escaping.
+    fn symbol(&mut self, _index: i32, name: &[u8]) {
+        self.quoted(name);
+    }
+
+    fn time(&mut self, count: i64, of: TimeType) {
+        match self.iso_times.then(|| time_text(count, of)).flatten() {
+            Some(text) => self.quoted(text.as_bytes()),
+            None => put_integer(self.out, count),
         }
     }
-    Ok(())
+
+    fn bytes(&mut self, bytes: &[u8], _fixed: bool) {
+        put_base64(self.out, bytes);
+    }
+
+    fn decimal(&mut self, value: Unscaled, _fixed: Option<usize>) {
+        self.out.push(b'"');
+        decimal::put_text(self.out, value);
+        self.out.push(b'"');
+    }
+
+    fn duration(&mut self, parts: [u32; 3]) {
+        self.quoted(duration_text(parts).as_bytes());
+    }
+
+    fn begin_array(&mut self, _items: usize) {
+        self.out.push(b'[');
+    }
+
+    fn next_item(&mut self) {
+        self.out.push(b',');
+    }
+
+    fn end_array(&mut self, _items: usize) {
+        self.out.push(b']');
+    }
+
+    fn begin_map(&mut self, _entries: usize) {
+        self.out.push(b'{');
+    }
+
+    fn entry(&mut self, name: &[u8]) {
+        put_string(self.out, name);
+        self.out.push(b':');
+    }
+
+    fn end_map(&mut self, _entries: usize) {
+        self.out.push(b'}');
+    }
+
+    fn mark(&self) -> usize {
+        self.out.len()
+    }
+
+    fn go_back(&mut self, mark: usize) {
+        self.out.truncate(mark);
+    }
+}
+
+impl JsonWriter<'_> {
+    /// A text in which nothing needs escaping.
+    fn quoted(&mut self, text: &[u8]) {
+        self.out.push(b'"');
+        self.out.extend_from_slice(text);
+        self.out.push(b'"');
+    }
+}
+
+/// A time as ISO 8601 has it; `None` where its year has more than four digits.
+pub(crate) fn time_text(count: i64, of: TimeType) -> Option<String> {
+    let at = |unit: TimeUnit| {
+        let (seconds, rest) = (
+            count.div_euclid(unit.per_second()),
+            count.rem_euclid(unit.per_second()),
+        );
+        let nanoseconds = i32::try_from(rest * (1_000_000_000 / unit.per_second())).ok()?;
+        let at = jiff::Timestamp::new(seconds, nanoseconds).ok()?;
+        (0..=9999)
+            .contains(&TimeZone::UTC.to_datetime(at).year())
+            .then_some(at)
+    };
+    let local = |unit| Some(TimeZone::UTC.to_datetime(at(unit)?));
+    Some(match of {
+        TimeType::Date => {
+            let at = jiff::Timestamp::from_second(count.checked_mul(86_400)?).ok()?;
+            TimeZone::UTC.to_datetime(at).date().to_string()
+        }
+        TimeType::TimeOfDay(unit) => local(unit)?.time().to_string(),
+        TimeType::Timestamp(unit) => at(unit)?.to_string(),
+        TimeType::LocalTimestamp(unit) => local(unit)?.to_string(),
+    })
 }
 
 fn put_integer(out: &mut Vec<u8>, value: i64) {

@@ -275,7 +275,7 @@ fn check_header(expected: &Header, found: &Header) -> Result<()> {
 /// The bad row of a cell that is no value of its field's type.
 #[cold]
 pub(crate) fn bad_cell(plan: &RecordPlan, ops: &[Op], row: &Row<'_>, error: CellError) -> BadRow {
-    let reason = error.reason(ops, row.field(error.column));
+    let reason = error.reason(ops, row);
     bad_row(
         row,
         BadRowKind::Value,

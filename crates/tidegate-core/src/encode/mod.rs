@@ -4,19 +4,28 @@
 //! nothing up, follows no tree and allocates nothing. The binary form is that of the Avro specification, 1.12: zig-zag varints for
 //! int and long, little-endian IEEE 754 for float and double, a length before bytes and strings, the branch index before a union's value.
 
+pub(crate) mod coded;
+pub(crate) mod collection;
+pub(crate) mod decimal;
 mod format;
+pub(crate) mod kind;
 pub(crate) mod scalar;
 pub(crate) mod time;
+pub(crate) mod value;
+pub(crate) mod written_time;
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::read::{Row, show_text};
 use crate::{Error, Result};
+pub use decimal::Rounding;
 pub use format::CellFormat;
 pub(crate) use format::{NullTokens, PLAIN_CELLS};
+pub(crate) use kind::Kind;
 use scalar::Problem;
-use time::TimeUnit;
+use value::{AvroWriter, ValueWriter};
+pub use written_time::TimeAmbiguity;
 
 /// How a record's value is written.
 #[derive(
@@ -68,79 +77,125 @@ pub(crate) enum Op {
     Constant(Box<[u8]>),
     /// A cell of the row.
     Cell(Cell),
+    /// A record inside that is null where all its cells are.
+    Optional(Optional),
 }
 
 /// A field that is taken from a column.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
-    /// The index of the column.
+    /// The index of the column, or of the first of several.
     pub(crate) column: usize,
+    /// The columns whose texts are put together, a blank between two; empty where there is only one.
+    pub(crate) joined: Box<[usize]>,
     pub(crate) kind: Kind,
-    /// For a nullable field, its union's branches.
-    pub(crate) union: Option<Branches>,
+    /// The encoded branch of null, for a field that takes null.
+    pub(crate) null: Option<u8>,
+    /// The encoded branch of the value, where the union does not choose one.
+    pub(crate) branch: Option<u8>,
     /// Whether the empty text stands for null; only asked where null is possible.
     pub(crate) empty_is_null: bool,
+    /// The texts that stand for null here, the empty one among them or not; the general ones where there are none of its own.
+    pub(crate) own_nulls: Option<NullTokens>,
 }
+
+/// A nullable record inside a record.
+#[derive(Debug, Clone)]
+pub(crate) struct Optional {
+    /// The encoded branches.
+    pub(crate) null: u8,
+    pub(crate) value: u8,
+    pub(crate) ops: Vec<Op>,
+}
+
+/// The longest text that several cells are put together to: times are shorter by far.
+const MAX_JOINED: usize = 256;
 
 impl Cell {
     /// True when the text stands for null in this field.
     #[inline]
     pub(crate) fn is_null(&self, nulls: &NullTokens, text: &[u8]) -> bool {
-        text.is_empty() && self.empty_is_null || nulls.contain(text)
-    }
-}
-
-/// The encoded branch indices of a union of null and one other type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Branches {
-    pub(crate) null: u8,
-    pub(crate) value: u8,
-}
-
-/// The type a cell becomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Null,
-    Boolean,
-    Int,
-    Long,
-    Float,
-    Double,
-    Bytes,
-    String,
-    /// The symbols, sorted, each with its index in the schema.
-    Enum(Box<[(Box<[u8]>, i32)]>),
-    Timestamp(TimeUnit),
-    Date,
-}
-
-impl Kind {
-    /// What a cell of this type holds, for messages.
-    pub(crate) fn expected(&self) -> String {
-        match self {
-            Self::Null => "nothing (the field's type is null)".into(),
-            Self::Boolean => "a boolean (true or false)".into(),
-            Self::Int => "an int (a whole number of 32 bits)".into(),
-            Self::Long => "a long (a whole number of 64 bits)".into(),
-            Self::Float => "a float (a decimal number)".into(),
-            Self::Double => "a double (a decimal number)".into(),
-            Self::Bytes => "bytes".into(),
-            Self::String => "a string in UTF-8".into(),
-            Self::Enum(symbols) => {
-                let mut names: Vec<_> = symbols.iter().collect();
-                names.sort_by_key(|(_, index)| *index);
-                let shown: Vec<_> = names.iter().take(10).map(|(name, _)| String::from_utf8_lossy(name)).collect();
-                let more = if names.len() > shown.len() { ", …" } else { "" };
-                format!("one of {}{more}", shown.join(", "))
-            }
-            Self::Timestamp(TimeUnit::Milliseconds) => {
-                "a timestamp-millis (such as 2024-01-31T12:30:15.250Z, or milliseconds since 1970)".into()
-            }
-            Self::Timestamp(TimeUnit::Microseconds) => {
-                "a timestamp-micros (such as 2024-01-31T12:30:15.250001Z, or microseconds since 1970)".into()
-            }
-            Self::Date => "a date (such as 2024-01-31, or days since 1970)".into(),
+        match &self.own_nulls {
+            None => text.is_empty() && self.empty_is_null || nulls.contain(text),
+            Some(own) => own.contain(text),
         }
+    }
+
+    /// True when the text is a word for null, whether the field takes null or not.
+    #[inline]
+    fn is_null_token(&self, nulls: &NullTokens, text: &[u8]) -> bool {
+        !text.is_empty() && self.own_nulls.as_ref().unwrap_or(nulls).contain(text)
+    }
+
+    #[inline]
+    fn put<W: ValueWriter>(
+        &self,
+        nulls: &NullTokens,
+        row: &Row<'_>,
+        out: &mut W,
+    ) -> Result<(), Problem> {
+        if self.joined.is_empty() {
+            return self.put_text(nulls, row.field(self.column), row.is_ascii(), out);
+        }
+        let mut joined = [0; MAX_JOINED];
+        let length = self.join(nulls, row, &mut joined)?;
+        self.put_text(nulls, &joined[..length], row.is_ascii(), out)
+    }
+
+    /// Puts the texts of several cells together; where all are null, so is what they come to.
+    #[cold]
+    fn join(
+        &self,
+        nulls: &NullTokens,
+        row: &Row<'_>,
+        joined: &mut [u8; MAX_JOINED],
+    ) -> Result<usize, Problem> {
+        let mut texts = self.joined.iter().map(|column| row.field(*column));
+        if texts.clone().all(|text| self.is_null(nulls, text)) {
+            return Ok(0);
+        }
+        let mut length = 0;
+        if texts.any(|text| self.is_null(nulls, text)) {
+            return Err(Problem::PartlyNull);
+        }
+        for (number, column) in self.joined.iter().enumerate() {
+            let text = row.field(*column);
+            let start = length + usize::from(number > 0);
+            let place = joined.get_mut(start..start + text.len());
+            place.ok_or(Problem::NotWrittenAsOne)?.copy_from_slice(text);
+            if number > 0 {
+                joined[length] = b' ';
+            }
+            length = start + text.len();
+        }
+        Ok(length)
+    }
+
+    #[inline]
+    fn put_text<W: ValueWriter>(
+        &self,
+        nulls: &NullTokens,
+        text: &[u8],
+        is_ascii: bool,
+        out: &mut W,
+    ) -> Result<(), Problem> {
+        if let Some(null) = self.null {
+            if self.is_null(nulls, text) || !self.joined.is_empty() && text.is_empty() {
+                out.branch(null);
+                out.null();
+                return Ok(());
+            }
+        } else if self.is_null_token(nulls, text) {
+            if self.kind == Kind::Null {
+                out.null();
+                return Ok(());
+            }
+            return Err(Problem::Null);
+        }
+        if let Some(branch) = self.branch {
+            out.branch(branch);
+        }
+        self.kind.put(text, is_ascii, out)
     }
 }
 
@@ -149,57 +204,85 @@ impl Kind {
 pub(crate) struct CellError {
     /// The index of the column.
     pub(crate) column: usize,
+    /// Where its cell stands among all that the operations take, from 0.
+    pub(crate) number: usize,
     pub(crate) problem: Problem,
 }
 
 impl CellError {
-    /// What was expected and what was found, for people. `ops` are those that failed.
+    /// What was expected and what was found, for people. `ops` are those that failed, over `row`.
     #[cold]
-    pub(crate) fn reason(&self, ops: &[Op], text: &[u8]) -> String {
-        let cell = ops.iter().find_map(|op| match op {
-            Op::Cell(cell) if cell.column == self.column => Some(cell),
-            _ => None,
-        });
+    pub(crate) fn reason(&self, ops: &[Op], row: &Row<'_>) -> String {
+        let cell = cells(ops).nth(self.number);
         let expected = cell.map_or_else(|| Kind::String.expected(), |cell| cell.kind.expected());
-        let found = if text.is_empty() {
-            "an empty field".to_owned()
-        } else {
-            show_text(text)
+        let show = |column: usize| match row.field(column) {
+            [] => "an empty field".to_owned(),
+            text => show_text(text),
         };
-        match self.problem {
-            Problem::NotWrittenAsOne => format!("expected {expected}, found {found}"),
-            Problem::OutOfRange => {
-                format!("expected {expected}, found {found}, which is out of range")
+        let found = match cell.map(|cell| &*cell.joined) {
+            None | Some([]) => show(self.column),
+            Some(columns) => {
+                let all: Vec<String> = columns.iter().map(|column| show(*column)).collect();
+                all.join(" and ")
             }
-            Problem::TooPrecise => {
-                format!("expected {expected}, found {found}, which is more precise than that")
-            }
-            Problem::Null => format!("expected {expected}, found {found}, which stands for null"),
+        };
+        let what = match self.problem {
+            Problem::NotWrittenAsOne => return format!("expected {expected}, found {found}"),
             Problem::NotInJson => {
-                format!("expected a finite number, found {found}, which JSON cannot hold")
+                return format!("expected a finite number, found {found}, which JSON cannot hold");
             }
-        }
+            Problem::OutOfRange => "which is out of range",
+            Problem::TooPrecise => "which is more precise than that",
+            Problem::Null => "which stands for null",
+            Problem::NeedsRounding => "which would have to be rounded",
+            Problem::HasOffset => {
+                "whose offset from UTC would be lost (a time zone says on whose clock it is wanted)"
+            }
+            Problem::InGap => {
+                "which no clock there shows: it is skipped when the clocks are put forward"
+            }
+            Problem::InFold => "which clocks there show twice: before and after they are put back",
+            Problem::Twice => "in which a name stands twice",
+            Problem::PartlyNull => "of which only a part is there",
+        };
+        format!("expected {expected}, found {found}, {what}")
     }
 }
 
-/// Appends the Avro form of what the operations make of a row. After an error `out` holds a part of it.
+/// All cells that operations take, in their order.
+pub(crate) fn cells(ops: &[Op]) -> Box<dyn Iterator<Item = &Cell> + '_> {
+    Box::new(
+        ops.iter()
+            .flat_map(|op| -> Box<dyn Iterator<Item = &Cell> + '_> {
+                match op {
+                    Op::Constant(_) => Box::new(std::iter::empty()),
+                    Op::Cell(cell) => Box::new(std::iter::once(cell)),
+                    Op::Optional(optional) => cells(&optional.ops),
+                }
+            }),
+    )
+}
+
+/// Writes what the operations make of a row. After an error a part of it was written.
 #[inline]
-pub(crate) fn encode_row(
+pub(crate) fn encode_row<W: ValueWriter + PutConstant>(
     ops: &[Op],
     nulls: &NullTokens,
     row: &Row<'_>,
-    out: &mut Vec<u8>,
+    out: &mut W,
 ) -> Result<(), CellError> {
-    for op in ops {
+    for (at, op) in ops.iter().enumerate() {
         match op {
-            Op::Constant(bytes) => out.extend_from_slice(bytes),
-            Op::Cell(cell) => {
-                let text = row.field(cell.column);
-                encode_cell(cell, nulls, text, row.is_ascii(), out).map_err(|problem| {
-                    CellError {
-                        column: cell.column,
-                        problem,
-                    }
+            Op::Constant(bytes) => out.constant(bytes),
+            Op::Cell(cell) => cell.put(nulls, row, out).map_err(|problem| CellError {
+                column: cell.column,
+                number: cells(&ops[..at]).count(),
+                problem,
+            })?,
+            Op::Optional(optional) => {
+                optional.put(nulls, row, out).map_err(|error| CellError {
+                    number: error.number + cells(&ops[..at]).count(),
+                    ..error
                 })?;
             }
         }
@@ -207,53 +290,41 @@ pub(crate) fn encode_row(
     Ok(())
 }
 
-#[inline]
-fn encode_cell(
-    cell: &Cell,
-    nulls: &NullTokens,
-    text: &[u8],
-    ascii: bool,
-    out: &mut Vec<u8>,
-) -> Result<(), Problem> {
-    if let Some(branches) = cell.union {
-        if cell.is_null(nulls, text) {
-            out.push(branches.null);
+impl Optional {
+    fn put<W: ValueWriter + PutConstant>(
+        &self,
+        nulls: &NullTokens,
+        row: &Row<'_>,
+        out: &mut W,
+    ) -> Result<(), CellError> {
+        let is_null = |cell: &Cell, column: usize| {
+            let text = row.field(column);
+            text.is_empty() || cell.is_null(nulls, text)
+        };
+        let all_null = cells(&self.ops).all(|cell| match &*cell.joined {
+            [] => is_null(cell, cell.column),
+            columns => columns.iter().all(|column| is_null(cell, *column)),
+        });
+        if all_null {
+            out.branch(self.null);
+            out.null();
             return Ok(());
         }
-        out.push(branches.value);
-    } else if nulls.contain(text) && cell.kind != Kind::Null {
-        return Err(Problem::Null);
+        out.branch(self.value);
+        encode_row(&self.ops, nulls, row, out)
     }
-    match &cell.kind {
-        Kind::Long => put_long(out, scalar::long(text)?),
-        Kind::Double => out.extend_from_slice(&scalar::double(text)?.to_le_bytes()),
-        Kind::String => {
-            if !ascii && str::from_utf8(text).is_err() {
-                return Err(Problem::NotWrittenAsOne);
-            }
-            put_bytes(out, text);
-        }
-        Kind::Bytes => put_bytes(out, text),
-        Kind::Int => put_long(out, i64::from(scalar::int(text)?)),
-        Kind::Float => out.extend_from_slice(&scalar::float(text)?.to_le_bytes()),
-        Kind::Boolean => out.push(u8::from(scalar::boolean(text)?)),
-        Kind::Timestamp(unit) => put_long(out, scalar::timestamp(text, *unit)?),
-        Kind::Date => put_long(out, i64::from(scalar::date(text)?)),
-        Kind::Enum(symbols) => put_long(out, i64::from(find_symbol(symbols, text)?)),
-        Kind::Null => {
-            if !text.is_empty() && !nulls.contain(text) {
-                return Err(Problem::NotWrittenAsOne);
-            }
-        }
-    }
-    Ok(())
 }
 
-/// The index of a symbol.
-pub(crate) fn find_symbol(symbols: &[(Box<[u8]>, i32)], text: &[u8]) -> Result<i32, Problem> {
-    match symbols.binary_search_by(|(symbol, _)| (**symbol).cmp(text)) {
-        Ok(found) => Ok(symbols[found].1),
-        Err(_) => Err(Problem::NotWrittenAsOne),
+/// Takes what a plan has ready, in the form of its format.
+pub(crate) trait PutConstant {
+    /// Writes it as it is.
+    fn constant(&mut self, bytes: &[u8]);
+}
+
+impl PutConstant for AvroWriter<'_> {
+    #[inline]
+    fn constant(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
     }
 }
 

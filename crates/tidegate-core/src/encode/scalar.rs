@@ -18,6 +18,18 @@ pub(crate) enum Problem {
     Null,
     /// The value exists, but JSON has no way to write it: a NaN or an infinity.
     NotInJson,
+    /// A decimal number has more digits than its type, and none may be dropped.
+    NeedsRounding,
+    /// It has an offset from UTC, which a local time would lose.
+    HasOffset,
+    /// No clock of its time zone shows it: it is skipped when the clocks are put forward.
+    InGap,
+    /// The clocks of its time zone show it twice, before and after they are put back.
+    InFold,
+    /// A name stands twice in a map.
+    Twice,
+    /// Of the cells that are put together some are null, and not all.
+    PartlyNull,
 }
 
 /// A whole number: an optional sign and decimal digits, leading zeros allowed.
@@ -171,7 +183,8 @@ pub(crate) fn boolean(text: &[u8]) -> Result<bool, Problem> {
 /// A point in time: an ISO 8601 text (see [`time::instant`]), or a whole number, which is taken as it stands, in the unit of the type.
 #[inline]
 pub(crate) fn timestamp(text: &[u8], unit: TimeUnit) -> Result<i64, Problem> {
-    if text.get(4) == Some(&b'-') && text.len() >= 10 {
+    let is_written = text.get(4) == Some(&b'-') && text.len() >= 10;
+    if is_written || matches!(text.get(8), Some(b'T' | b't')) {
         return time::instant(text)?.in_unit(unit);
     }
     long(text)

@@ -1,7 +1,8 @@
 //! Days and points in time written as ISO 8601 texts.
 //!
 //! One layout is taken, the one that databases, spreadsheets and programming languages write: `2024-01-31`, `2024-01-31T12:30Z`,
-//! `2024-01-31 12:30:15.250+02:00`. Without an offset a time is UTC. A leap second, `24:00` and days that do not exist are refused.
+//! `2024-01-31 12:30:15.250+02:00`, and its basic form `20240131T123015Z`. Without an offset a time is UTC, unless a time zone is said. A leap
+//! second, `24:00` and days that do not exist are refused.
 
 use jiff::civil::Date;
 
@@ -14,13 +15,27 @@ pub(crate) enum TimeUnit {
     Milliseconds,
     /// Microseconds since then.
     Microseconds,
+    /// Nanoseconds since then.
+    Nanoseconds,
+}
+
+impl TimeUnit {
+    /// How many of them a second has.
+    pub(crate) fn per_second(self) -> i64 {
+        match self {
+            Self::Milliseconds => 1_000,
+            Self::Microseconds => 1_000_000,
+            Self::Nanoseconds => 1_000_000_000,
+        }
+    }
 }
 
 /// A point in time as written: to the nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Instant {
-    seconds: i64,
-    nanoseconds: u32,
+    /// Seconds since 1970-01-01T00:00:00Z, or, of a local time, since that reading of its clock.
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
 }
 
 impl Instant {
@@ -29,12 +44,19 @@ impl Instant {
         let (per_second, nanoseconds_each) = match unit {
             TimeUnit::Milliseconds => (1_000, 1_000_000),
             TimeUnit::Microseconds => (1_000_000, 1_000),
+            TimeUnit::Nanoseconds => return self.in_nanoseconds(),
         };
         if !self.nanoseconds.is_multiple_of(nanoseconds_each) {
             return Err(Problem::TooPrecise);
         }
         // Four-digit years are far from the bounds of a 64-bit count of microseconds.
         Ok(self.seconds * per_second + i64::from(self.nanoseconds / nanoseconds_each))
+    }
+
+    /// A 64-bit count of nanoseconds reaches from 1677 to 2262 only.
+    fn in_nanoseconds(self) -> Result<i64, Problem> {
+        let count = i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanoseconds);
+        i64::try_from(count).map_err(|_| Problem::OutOfRange)
     }
 }
 
@@ -51,23 +73,50 @@ pub(crate) fn day(text: &[u8]) -> Result<i32, Problem> {
 
 /// The point in time of a text `YYYY-MM-DD`, then `T` or a blank, `HH:MM`, and perhaps `:SS`, a fraction of up to nine digits, and `Z`,
 /// `+HH:MM`, `+HHMM` or `+HH`. A day alone is its midnight in UTC.
+#[inline]
 pub(crate) fn instant(text: &[u8]) -> Result<Instant, Problem> {
+    let (local, offset) = reading(text)?;
+    Ok(Instant {
+        seconds: local.seconds - offset.unwrap_or(0),
+        ..local
+    })
+}
+
+/// What a text with day and time shows on its own clock, and that clock's offset from UTC in seconds, where it is written. As [`instant`], and also
+/// `YYYYMMDDTHHMM` with `SS` and all that follows.
+#[inline]
+pub(crate) fn reading(text: &[u8]) -> Result<(Instant, Option<i64>), Problem> {
     let mut rest = text;
-    let days = take_day(&mut rest)?;
+    let is_basic =
+        matches!(text.get(8), Some(b'T' | b't')) && text[..8].iter().all(u8::is_ascii_digit);
+    let days = if is_basic {
+        take_basic_day(&mut rest)?
+    } else {
+        take_day(&mut rest)?
+    };
     let mut seconds = i64::from(days) * 86_400;
-    let mut nanoseconds = 0;
+    let (mut nanoseconds, mut offset) = (0, None);
     if let [b'T' | b't' | b' ', time @ ..] = rest {
         rest = time;
-        seconds += 3_600 * i64::from(take_number(&mut rest, 23)?);
-        take(&mut rest, b':')?;
-        seconds += 60 * i64::from(take_number(&mut rest, 59)?);
-        if let [b':', after @ ..] = rest {
-            rest = after;
-            seconds += i64::from(take_number(&mut rest, 59)?);
-            nanoseconds = take_fraction(&mut rest)?;
-        }
-        seconds -= take_offset(&mut rest)?;
+        let (in_day, fraction) = take_time(&mut rest, is_basic)?;
+        seconds += in_day;
+        nanoseconds = fraction;
+        offset = take_offset(&mut rest)?;
     }
+    if !rest.is_empty() {
+        return Err(Problem::NotWrittenAsOne);
+    }
+    let local = Instant {
+        seconds,
+        nanoseconds,
+    };
+    Ok((local, offset))
+}
+
+/// The time since midnight of a text `HH:MM`, perhaps with `:SS` and a fraction.
+pub(crate) fn time_of_day(text: &[u8]) -> Result<Instant, Problem> {
+    let mut rest = text;
+    let (seconds, nanoseconds) = take_time(&mut rest, false)?;
     if rest.is_empty() {
         Ok(Instant {
             seconds,
@@ -78,15 +127,48 @@ pub(crate) fn instant(text: &[u8]) -> Result<Instant, Problem> {
     }
 }
 
+/// Seconds since midnight and nanoseconds.
+#[inline]
+fn take_time(rest: &mut &[u8], is_basic: bool) -> Result<(i64, u32), Problem> {
+    let mut seconds = 3_600 * i64::from(take_number(rest, 23)?);
+    if !is_basic {
+        take(rest, b':')?;
+    }
+    seconds += 60 * i64::from(take_number(rest, 59)?);
+    let has_seconds = match *rest {
+        [b':', after @ ..] if !is_basic => {
+            *rest = after;
+            true
+        }
+        [b'0'..=b'9', ..] => is_basic,
+        _ => false,
+    };
+    if !has_seconds {
+        return Ok((seconds, 0));
+    }
+    seconds += i64::from(take_number(rest, 59)?);
+    Ok((seconds, take_fraction(rest)?))
+}
+
+fn take_basic_day(rest: &mut &[u8]) -> Result<i32, Problem> {
+    let century = take_number(rest, 99)?;
+    let year = i16::from(century) * 100 + i16::from(take_number(rest, 99)?);
+    let month = take_number(rest, 12)?;
+    day_of(year, month, take_number(rest, 31)?)
+}
+
+fn day_of(year: i16, month: i8, day: i8) -> Result<i32, Problem> {
+    let date = Date::new(year, month, day).map_err(|_| Problem::OutOfRange)?;
+    Ok(days_since_epoch(date))
+}
+
 fn take_day(rest: &mut &[u8]) -> Result<i32, Problem> {
     let century = take_number(rest, 99)?;
     let year = i16::from(century) * 100 + i16::from(take_number(rest, 99)?);
     take(rest, b'-')?;
     let month = take_number(rest, 12)?;
     take(rest, b'-')?;
-    let day = take_number(rest, 31)?;
-    let date = Date::new(year, month, day).map_err(|_| Problem::OutOfRange)?;
-    Ok(days_since_epoch(date))
+    day_of(year, month, take_number(rest, 31)?)
 }
 
 /// Exactly two digits, up to `highest`.
@@ -114,9 +196,9 @@ fn take(rest: &mut &[u8], expected: u8) -> Result<(), Problem> {
     }
 }
 
-/// A point and up to nine digits, as nanoseconds; nothing is zero.
+/// A point or a comma and up to nine digits, as nanoseconds; nothing is zero.
 fn take_fraction(rest: &mut &[u8]) -> Result<u32, Problem> {
-    let [b'.', after @ ..] = *rest else {
+    let [b'.' | b',', after @ ..] = *rest else {
         return Ok(0);
     };
     let count = after
@@ -139,12 +221,13 @@ fn take_fraction(rest: &mut &[u8]) -> Result<u32, Problem> {
     Ok(nanoseconds)
 }
 
-/// The offset from UTC in seconds; nothing is zero.
-fn take_offset(rest: &mut &[u8]) -> Result<i64, Problem> {
+/// The offset from UTC in seconds, where one is written.
+#[inline]
+fn take_offset(rest: &mut &[u8]) -> Result<Option<i64>, Problem> {
     let east = match *rest {
         [b'Z' | b'z', after @ ..] => {
             *rest = after;
-            return Ok(0);
+            return Ok(Some(0));
         }
         [b'+', after @ ..] => {
             *rest = after;
@@ -154,7 +237,7 @@ fn take_offset(rest: &mut &[u8]) -> Result<i64, Problem> {
             *rest = after;
             -1
         }
-        _ => return Ok(0),
+        _ => return Ok(None),
     };
     let mut seconds = 3_600 * i64::from(take_number(rest, 23)?);
     if let [b':', after @ ..] = *rest {
@@ -163,11 +246,11 @@ fn take_offset(rest: &mut &[u8]) -> Result<i64, Problem> {
     } else if !rest.is_empty() {
         seconds += 60 * i64::from(take_number(rest, 59)?);
     }
-    Ok(east * seconds)
+    Ok(Some(east * seconds))
 }
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar.
-fn days_since_epoch(date: Date) -> i32 {
+pub(crate) fn days_since_epoch(date: Date) -> i32 {
     // The year is counted from March, so that the leap day is its last one.
     let months_from_march = (i32::from(date.month()) + 9) % 12;
     let year = i32::from(date.year()) - i32::from(date.month() <= 2);

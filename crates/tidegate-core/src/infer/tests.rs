@@ -165,8 +165,8 @@ fn names_become_legal_and_unique_and_keep_their_column() {
         ]
     );
     let schema: Value = serde_json::from_str(&inferred.schema_json).unwrap();
-    assert_eq!(schema["fields"][0]["column"], "cpu (%)");
-    assert_eq!(schema["fields"][4].get("column"), None);
+    assert_eq!(schema["fields"][0]["tidegate.column"], "cpu (%)");
+    assert_eq!(schema["fields"][4].get("tidegate.column"), None);
     let unique = infer_text("a b,a_b,a-b\n1,2,3\n");
     let names: Vec<_> = unique
         .columns
@@ -247,6 +247,7 @@ fn a_null_token_is_null_and_leaves_empty_strings_alone() {
         &InferOptions {
             cells: &CellFormat {
                 null_tokens: vec!["NA".into()],
+                ..CellFormat::default()
             },
             ..options(&[])
         },
@@ -308,7 +309,7 @@ proptest! {
         }
         let group_by = if grouped { vec![names[0].clone()] } else { Vec::new() };
         let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
-        let cells = CellFormat { null_tokens: token.then(|| "NA".to_owned()).into_iter().collect() };
+        let cells = CellFormat { null_tokens: token.then(|| "NA".to_owned()).into_iter().collect(), ..CellFormat::default() };
         let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, cells: &cells, format }).unwrap();
         let mut setup = Setup::new(inferred.schema_json);
         setup.group_by = group_by;

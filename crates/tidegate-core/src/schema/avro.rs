@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use apache_avro::Schema;
-use apache_avro::schema::{Name, Namespace};
+use apache_avro::schema::{FixedSchema, Name, Namespace};
 
 use crate::{Error, Result};
 
@@ -17,9 +17,16 @@ pub(crate) struct AvroSchema {
 impl AvroSchema {
     /// Parses a schema in its JSON form. References to names defined inside it are known afterwards; others are errors.
     pub(crate) fn parse(json: &str) -> Result<Self> {
-        let root = Schema::parse_str(json).map_err(|error| {
+        let invalid = |error: apache_avro::Error| {
             Error::schema(format!("the schema is not valid Avro: {error}")).with_source(error)
-        })?;
+        };
+        let root = match serde_json::from_str(json) {
+            Ok(mut value) => {
+                keep_fixed(&mut value);
+                Schema::parse(&value).map_err(invalid)?
+            }
+            Err(_) => Schema::parse_str(json).map_err(invalid)?,
+        };
         let mut names = HashMap::new();
         collect_names(&root, &None, &mut names);
         Ok(Self { root, names })
@@ -53,6 +60,47 @@ impl AvroSchema {
             None => namespace.clone(),
         };
         Ok((schema, inside))
+    }
+}
+
+/// Where the logical type of a fixed type stands that is known to this crate alone.
+const LOGICAL_TYPE: &str = "tidegate-logical-type";
+
+/// Whether a fixed type holds a duration.
+pub(crate) fn is_duration(fixed: &FixedSchema) -> bool {
+    fixed.size == 12 && logical_type(fixed) == Some("duration")
+}
+
+/// The logical type of a fixed type, where it is one of those that are kept here.
+pub(super) fn logical_type(fixed: &FixedSchema) -> Option<&str> {
+    fixed.attributes.get(LOGICAL_TYPE)?.as_str()
+}
+
+/// Moves the logical types uuid and duration of fixed types out of the way: of them the crate that parses schemas keeps neither the size nor
+/// the name, and takes a fixed uuid for a string.
+fn keep_fixed(schema: &mut serde_json::Value) {
+    match schema {
+        serde_json::Value::Array(parts) => parts.iter_mut().for_each(keep_fixed),
+        serde_json::Value::Object(object) => {
+            let is = |key: &str, names: &[&str]| {
+                let text = object.get(key).and_then(serde_json::Value::as_str);
+                text.is_some_and(|text| names.contains(&text))
+            };
+            if is("type", &["fixed"])
+                && is("logicalType", &["uuid", "duration"])
+                && let Some(name) = object.remove("logicalType")
+            {
+                object.insert(LOGICAL_TYPE.into(), name);
+            }
+            let parts = ["type", "items", "values", "fields"];
+            for (_, part) in object
+                .iter_mut()
+                .filter(|(key, _)| parts.contains(&key.as_str()))
+            {
+                keep_fixed(part);
+            }
+        }
+        _ => {}
     }
 }
 

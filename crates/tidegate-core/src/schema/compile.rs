@@ -3,14 +3,16 @@
 use apache_avro::Schema;
 use apache_avro::schema::{Namespace, RecordField, RecordSchema};
 
+use super::attributes::Attributes;
 use super::avro::{AvroSchema, type_name};
 use super::default::encode_default;
-use super::{COLUMN_ATTRIBUTE, FieldColumn, PlanRequest, RecordPlan, Shape};
+use super::kinds::Kinds;
+use super::{FieldColumn, PlanRequest, RecordPlan, Shape};
 use crate::decode;
-use crate::encode::time::TimeUnit;
-use crate::encode::{Branches, Cell, Kind, Op, ValueFormat, put_long};
+use crate::encode::{Cell, Op, Optional, ValueFormat, put_long};
 use crate::json::put_string;
 use crate::key::{KeyChoice, KeyPlan, KeyReason};
+use crate::limits::MAX_DEFAULT_DEPTH;
 use crate::{Error, Result};
 
 /// Columns with these names are taken for the key when no field has a timestamp type; the first one that is there wins.
@@ -42,6 +44,7 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
         field_columns: Vec::new(),
         missing: Vec::new(),
         timestamp_column: None,
+        depth: 0,
     };
     let shape = if group_columns.is_empty() {
         compiler.row_shape(record, &namespace)?
@@ -58,6 +61,7 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
         schema_json: request.schema.to_owned(),
         header: request.header.clone(),
         null_tokens: request.cells.into(),
+        iso_times: request.iso_times,
         shape,
         key,
         field_columns,
@@ -113,6 +117,8 @@ struct Compiler<'a> {
     /// Fields with neither a column nor a default.
     missing: Vec<String>,
     timestamp_column: Option<usize>,
+    /// How many records the field at hand stands in.
+    depth: usize,
 }
 
 /// Collects operations; constants that meet become one.
@@ -132,6 +138,16 @@ impl Ops {
     fn cell(&mut self, cell: Cell) {
         self.flush();
         self.ops.push(Op::Cell(cell));
+    }
+
+    fn op(&mut self, op: Op) {
+        match op {
+            Op::Constant(bytes) => self.constant.extend_from_slice(&bytes),
+            op => {
+                self.flush();
+                self.ops.push(op);
+            }
+        }
     }
 
     fn flush(&mut self) {
@@ -272,67 +288,168 @@ impl Compiler<'_> {
         ops: &mut Ops,
     ) -> Result<()> {
         let path = of.path(&field.name);
-        let Some(column) = self.column_of(field) else {
-            return self.without_column(field, namespace, path, ops);
+        let attributes = Attributes::of(field, &path)?;
+        let columns = self.columns_of(field, &path, &attributes)?;
+        let Some(&column) = columns.first() else {
+            return self.without_cell(field, namespace, of, ops);
         };
-        if matches!(of, FieldsOf::Group) && !self.group_columns.contains(&column) {
+        if of.is_group()
+            && let Some(stray) = columns
+                .iter()
+                .find(|column| !self.group_columns.contains(column))
+        {
             return Err(Error::schema(format!(
                 "the field `{path}` stands outside the array, but its column `{}` is none of --group-by and so may differ between the rows of a group",
-                self.request.header.names()[column]
+                self.request.header.names()[*stray]
             )));
         }
-        let (schema, inside) = self.avro.resolve(&field.schema, namespace)?;
-        let (union, value) = self.branches(schema, &inside, &path)?;
-        let kind = kind_of(value, &path)?;
-        if matches!(kind, Kind::Timestamp(_)) && self.timestamp_column.is_none() {
+        let kinds = Kinds {
+            avro: self.avro,
+            cells: self.request.cells,
+            attributes: &attributes,
+            path: &path,
+        };
+        let found = kinds.of_field(&field.schema, namespace)?;
+        if found.kind.is_timestamp() && self.timestamp_column.is_none() {
             self.timestamp_column = Some(column);
         }
-        let holds_text = matches!(kind, Kind::String | Kind::Bytes);
-        if let (ValueFormat::Avro, Some(UnionPrefix::Single)) = (self.request.format, union) {
-            ops.constant.push(0);
-        }
+        let is_joined = columns.len() > 1;
         ops.cell(Cell {
             column,
-            empty_is_null: !holds_text || self.request.cells.null_tokens.is_empty(),
-            union: match union {
-                Some(UnionPrefix::Nullable(branches)) => Some(branches),
-                Some(UnionPrefix::Single) | None => None,
-            },
-            kind,
+            joined: if is_joined { columns.into() } else { [].into() },
+            empty_is_null: !found.kind.holds_empty() || self.request.cells.null_tokens.is_empty(),
+            own_nulls: attributes.nulls,
+            null: found.null,
+            branch: found.branch,
+            kind: found.kind,
         });
         self.field_columns.push(FieldColumn {
             array: of.array().map(str::to_owned),
-            field: field.name.clone(),
+            field: of.inner_path(&field.name),
             column,
         });
         Ok(())
     }
 
-    /// The column of a field: the one it is mapped to, else the one its attribute names, else the one of its name, else of an alias.
-    fn column_of(&self, field: &RecordField) -> Option<usize> {
+    /// The columns of a field: the one it is mapped to, else those its attribute names, else the one of its path, else of an alias.
+    fn columns_of(
+        &self,
+        field: &RecordField,
+        path: &str,
+        attributes: &Attributes,
+    ) -> Result<Vec<usize>> {
         let header = self.request.header;
-        if let Some((_, column)) = self
-            .request
-            .map
-            .iter()
-            .find(|(name, _)| *name == field.name)
-        {
-            return header.index_of(column);
+        let mut map = self.request.map.iter();
+        let inner = path.rsplit("[].").next().unwrap_or(path);
+        if let Some((_, column)) = map.find(|(name, _)| name == inner) {
+            return Ok(header.index_of(column).into_iter().collect());
         }
-        let attribute = field
-            .custom_attributes
-            .get(COLUMN_ATTRIBUTE)
-            .and_then(|value| value.as_str());
-        attribute
-            .and_then(|column| header.index_of(column))
-            .or_else(|| header.index_of(&field.name))
-            .or_else(|| {
-                field
-                    .aliases
-                    .iter()
-                    .flatten()
-                    .find_map(|alias| header.index_of(alias))
-            })
+        let named = attributes.columns.iter().map(|name| header.index_of(name));
+        let named: Vec<Option<usize>> = named.collect();
+        if let [_, _, ..] = named.as_slice()
+            && let Some(at) = named.iter().position(Option::is_none)
+        {
+            return Err(Error::schema(format!(
+                "the field `{path}` is put together from columns of which the header has no `{}`",
+                attributes.columns[at]
+            )));
+        }
+        let named: Vec<usize> = named.into_iter().flatten().collect();
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let prefix = inner.strip_suffix(field.name.as_str()).unwrap_or_default();
+        let aliases = field
+            .aliases
+            .iter()
+            .flatten()
+            .map(|alias| format!("{prefix}{alias}"));
+        let mut names = std::iter::once(inner.to_owned()).chain(aliases);
+        Ok(names
+            .find_map(|name| header.index_of(&name))
+            .into_iter()
+            .collect())
+    }
+
+    /// A field without a cell of its own: a record whose fields have some, or a default.
+    fn without_cell(
+        &mut self,
+        field: &RecordField,
+        namespace: &Namespace,
+        of: FieldsOf<'_>,
+        ops: &mut Ops,
+    ) -> Result<()> {
+        let path = of.path(&field.name);
+        let (schema, inside) = self.avro.resolve(&field.schema, namespace)?;
+        let (null, branch, record) = match schema {
+            Schema::Union(union) => match union.variants() {
+                [Schema::Null, record] => (Some(0), Some(2), record),
+                [record, Schema::Null] => (Some(2), Some(0), record),
+                _ => return self.without_column(field, namespace, path, ops),
+            },
+            record => (None, None, record),
+        };
+        let (Schema::Record(record), inside) = self.avro.resolve(record, &inside)? else {
+            return self.without_column(field, namespace, path, ops);
+        };
+        let inner = of.inner_path(&field.name);
+        if self.depth > MAX_DEFAULT_DEPTH || !self.has_cells(record, &inside, &inner, 0)? {
+            return self.without_column(field, namespace, path, ops);
+        }
+        let of = FieldsOf::Inside {
+            around: of.array(),
+            path: &inner,
+            is_group: of.is_group(),
+        };
+        self.depth += 1;
+        let mut inner_ops = Ops::new();
+        self.open_object(&mut inner_ops);
+        self.fields(&record.fields, &inside, of, &mut inner_ops, true)?;
+        self.close_object(&mut inner_ops);
+        self.depth -= 1;
+        let inner_ops = inner_ops.finish();
+        match (null, branch) {
+            (Some(null), Some(value)) => ops.op(Op::Optional(Optional {
+                null,
+                value,
+                ops: inner_ops,
+            })),
+            _ => inner_ops.into_iter().for_each(|op| ops.op(op)),
+        }
+        Ok(())
+    }
+
+    /// Whether any field of a record, or of a record in it, is taken from a column.
+    fn has_cells(
+        &self,
+        record: &RecordSchema,
+        namespace: &Namespace,
+        path: &str,
+        depth: usize,
+    ) -> Result<bool> {
+        if depth > MAX_DEFAULT_DEPTH {
+            return Ok(false);
+        }
+        for field in &record.fields {
+            let inner = format!("{path}.{}", field.name);
+            let attributes = Attributes::of(field, &inner)?;
+            if !self.columns_of(field, &inner, &attributes)?.is_empty() {
+                return Ok(true);
+            }
+            let (schema, inside) = self.avro.resolve(&field.schema, namespace)?;
+            let variants = match schema {
+                Schema::Union(union) => union.variants(),
+                other => std::slice::from_ref(other),
+            };
+            for variant in variants {
+                if let (Schema::Record(record), inside) = self.avro.resolve(variant, &inside)?
+                    && self.has_cells(record, &inside, &inner, depth + 1)?
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn without_column(
@@ -367,42 +484,6 @@ impl Compiler<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Splits a type into its union, if it is one, and the type of the value in it.
-    fn branches<'s>(
-        &'s self,
-        schema: &'s Schema,
-        namespace: &Namespace,
-        path: &str,
-    ) -> Result<(Option<UnionPrefix>, &'s Schema)> {
-        let Schema::Union(union) = schema else {
-            return Ok((None, schema));
-        };
-        match union.variants() {
-            [only] => Ok((
-                Some(UnionPrefix::Single),
-                self.avro.resolve(only, namespace)?.0,
-            )),
-            [Schema::Null, value] => {
-                let branches = Branches { null: 0, value: 2 };
-                Ok((
-                    Some(UnionPrefix::Nullable(branches)),
-                    self.avro.resolve(value, namespace)?.0,
-                ))
-            }
-            [value, Schema::Null] => {
-                let branches = Branches { null: 2, value: 0 };
-                Ok((
-                    Some(UnionPrefix::Nullable(branches)),
-                    self.avro.resolve(value, namespace)?.0,
-                ))
-            }
-            _ => Err(Error::schema(format!(
-                "the field `{path}` is a {}: from a cell only null and one other type can be told apart",
-                type_name(schema)
-            ))),
-        }
     }
 
     /// Without a column and without a default nothing can be written for a field.
@@ -529,68 +610,45 @@ enum FieldsOf<'a> {
     Row { array: Option<&'a str> },
     /// Around the array of a group.
     Group,
+    /// In a record inside one of these.
+    Inside {
+        around: Option<&'a str>,
+        path: &'a str,
+        is_group: bool,
+    },
 }
 
 impl<'a> FieldsOf<'a> {
     fn array(self) -> Option<&'a str> {
         match self {
             Self::Row { array } => array,
+            Self::Inside { around, .. } => around,
             Self::Group => None,
         }
     }
 
-    fn path(self, field: &str) -> String {
-        match self.array() {
-            Some(array) => format!("{array}[].{field}"),
-            None => field.to_owned(),
+    /// Whether the fields are the same for all rows of a group.
+    fn is_group(self) -> bool {
+        match self {
+            Self::Group => true,
+            Self::Row { .. } => false,
+            Self::Inside { is_group, .. } => is_group,
         }
     }
-}
 
-#[derive(Debug, Clone, Copy)]
-enum UnionPrefix {
-    /// A union of one type: its branch is always 0.
-    Single,
-    /// A union with null.
-    Nullable(Branches),
-}
+    /// The path of a field from the record of its row, or of the group.
+    fn inner_path(self, field: &str) -> String {
+        match self {
+            Self::Inside { path, .. } => format!("{path}.{field}"),
+            _ => field.to_owned(),
+        }
+    }
 
-/// The kind of cell a type takes.
-fn kind_of(schema: &Schema, path: &str) -> Result<Kind> {
-    Ok(match schema {
-        Schema::Null => Kind::Null,
-        Schema::Boolean => Kind::Boolean,
-        Schema::Int => Kind::Int,
-        Schema::Long => Kind::Long,
-        Schema::Float => Kind::Float,
-        Schema::Double => Kind::Double,
-        Schema::Bytes => Kind::Bytes,
-        Schema::String => Kind::String,
-        Schema::TimestampMillis => Kind::Timestamp(TimeUnit::Milliseconds),
-        Schema::TimestampMicros => Kind::Timestamp(TimeUnit::Microseconds),
-        Schema::Date => Kind::Date,
-        Schema::Enum(symbols) => {
-            let mut indexed = Vec::with_capacity(symbols.symbols.len());
-            for (index, symbol) in symbols.symbols.iter().enumerate() {
-                let index = i32::try_from(index).map_err(|_| {
-                    Error::schema(format!("the enum `{path}` has too many symbols"))
-                })?;
-                indexed.push((symbol.as_bytes().into(), index));
-            }
-            indexed.sort();
-            Kind::Enum(indexed.into())
+    fn path(self, field: &str) -> String {
+        let inner = self.inner_path(field);
+        match self.array() {
+            Some(array) => format!("{array}[].{inner}"),
+            None => inner,
         }
-        Schema::Array(_) => {
-            return Err(Error::schema(format!(
-                "the field `{path}` is an {}: one row has one cell for it; rows are collected into an array with --group-by",
-                type_name(schema)
-            )));
-        }
-        other => {
-            return Err(Error::schema(format!(
-                "the field `{path}` is a {}, which cannot be written from a cell",
-                type_name(other)
-            )));
-        }
-    })
+    }
 }

@@ -3,22 +3,24 @@
 //! Everything that can be known to be wrong before the first row is found here: a field without a column, a type that a cell cannot become, a
 //! key column that is not there. Nothing of it is looked at again while rows are encoded.
 
+mod attributes;
 mod avro;
 mod compile;
 mod default;
+mod kinds;
 
 use crate::Result;
-use crate::encode::{CellError, CellFormat, NullTokens, Op, PLAIN_CELLS, ValueFormat};
+use crate::encode::value::AvroWriter;
+use crate::encode::{CellError, CellFormat, NullTokens, Op, PLAIN_CELLS, ValueFormat, encode_row};
+use crate::json::JsonWriter;
 use crate::key::{KeyChoice, KeyPlan, KeyReason};
 use crate::read::{Header, Row};
-use crate::{encode, json};
 
-pub(crate) use avro::AvroSchema;
+pub use attributes::{
+    COLUMN_ATTRIBUTE, FALSE_ATTRIBUTE, FORMAT_ATTRIBUTE, NULL_ATTRIBUTE, TRUE_ATTRIBUTE,
+};
 pub use avro::record_name;
-
-/// The attribute of a schema's field that names its column, where that is not the field's own name. Inference writes it for
-/// headers that are no Avro names.
-pub const COLUMN_ATTRIBUTE: &str = "column";
+pub(crate) use avro::{AvroSchema, is_duration};
 
 /// What a plan is compiled from.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +37,11 @@ pub struct PlanRequest<'a> {
     pub key: &'a KeyChoice,
     /// Consecutive rows that are equal in these columns make one record; with none, each row makes one.
     pub group_by: &'a [String],
-    /// Fields and their columns, where the names differ and neither an alias nor the attribute [`COLUMN_ATTRIBUTE`] says so.
+    /// Fields and their columns, where the names differ and neither an alias nor the attribute [`COLUMN_ATTRIBUTE`] says so. A field of a record
+    /// inside is named by its path, `address.city`.
     pub map: &'a [(String, String)],
+    /// Whether JSON values hold times as ISO 8601 has them, and not as the numbers that Avro would hold.
+    pub iso_times: bool,
 }
 
 impl<'a> PlanRequest<'a> {
@@ -51,6 +56,7 @@ impl<'a> PlanRequest<'a> {
             key: &KeyChoice::Default,
             group_by: &[],
             map: &[],
+            iso_times: false,
         }
     }
 }
@@ -63,6 +69,7 @@ pub struct RecordPlan {
     pub(crate) avro: AvroSchema,
     pub(crate) header: Header,
     pub(crate) null_tokens: NullTokens,
+    pub(crate) iso_times: bool,
     pub(crate) shape: Shape,
     pub(crate) key: KeyPlan,
     pub(crate) group_columns: Vec<usize>,
@@ -169,8 +176,11 @@ impl RecordPlan {
     ) -> Result<(), CellError> {
         let nulls = &self.null_tokens;
         match self.format {
-            ValueFormat::Avro => encode::encode_row(ops, nulls, row, out),
-            ValueFormat::Json => json::encode_row(ops, nulls, row, out),
+            ValueFormat::Avro => encode_row(ops, nulls, row, &mut AvroWriter(out)),
+            ValueFormat::Json => {
+                let iso_times = self.iso_times;
+                encode_row(ops, nulls, row, &mut JsonWriter { out, iso_times })
+            }
         }
     }
 }

@@ -25,19 +25,59 @@ fn schemas_that_rows_cannot_fill_are_refused_with_the_reason() {
             "the schema is a string: rows can only fill a record",
         ),
         (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "map", "values": "long"}}]}"#,
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "array", "items": {"type": "map", "values": "long"}}}]}"#,
             "a",
-            "the field `a` is a map of long, which cannot be written from a cell",
+            "the field `a` is an array of map of long: in a cell, items have no parts of their own",
         ),
         (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "bytes", "logicalType": "decimal", "precision": 4}}]}"#,
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "bytes", "logicalType": "decimal", "precision": 39}}]}"#,
             "a",
-            "the field `a` is a decimal, which cannot be written",
+            "the field `a` is a decimal of 39 digits: at most 38",
         ),
         (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": ["null", "long", "string"]}]}"#,
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "long", "tidegate.colour": "b"}]}"#,
             "a",
-            "the field `a` is a union of null, long, string: from a cell only null and one other type",
+            "has an attribute tidegate.colour, which is not known: known are tidegate.column",
+        ),
+        (
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "long", "tidegate.null": 7}]}"#,
+            "a",
+            "the attribute tidegate.null of the field `a` is 7: expected a string or an array",
+        ),
+        (
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "boolean", "tidegate.true": "y"}]}"#,
+            "a",
+            "has only one of tidegate.true and tidegate.false",
+        ),
+        (
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "bytes", "tidegate.format": "octal"}]}"#,
+            "a",
+            "bytes are written as utf-8, hex or base64",
+        ),
+        (
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.format": "day"}]}"#,
+            "a",
+            "`day` is no format of times",
+        ),
+        (
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.format": "%Y-%!"}]}"#,
+            "a",
+            "the time format `%Y-%!`",
+        ),
+        (
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.time-zone": "Mars/Base"}]}"#,
+            "a",
+            "there is no time zone `Mars/Base`",
+        ),
+        (
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.column": ["a", "b"]}]}"#,
+            "a",
+            "put together from columns of which the header has no `b`",
+        ),
+        (
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "bytes", "logicalType": "decimal", "precision": 4}, "tidegate.rounding": "up"}]}"#,
+            "a",
+            "expected one of half-even, half-up and down",
         ),
         (
             r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "record", "name": "S", "fields": []}}]}"#,
@@ -85,7 +125,7 @@ fn a_field_finds_its_column_by_map_attribute_name_and_alias_in_that_order() {
             .collect();
         setup.values(&format!("{header}\n1,2,3\n"))[0].clone()
     };
-    let field = r#"{"name": "f", "type": "long", "aliases": ["x", "b"], "column": "c"}"#;
+    let field = r#"{"name": "f", "type": "long", "aliases": ["x", "b"], "tidegate.column": "c"}"#;
     assert_eq!(json(field, &[("f", "a")], "a,f,c"), r#"{"f":1}"#);
     assert_eq!(json(field, &[], "a,f,c"), r#"{"f":3}"#);
     assert_eq!(json(field, &[], "a,f,d"), r#"{"f":2}"#);

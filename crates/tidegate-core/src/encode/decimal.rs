@@ -1,0 +1,266 @@
+//! Decimal numbers: exact, or refused.
+
+use serde::{Deserialize, Serialize};
+
+use super::scalar::Problem;
+
+/// The most digits that are kept exactly.
+pub(crate) const MAX_PRECISION: usize = 38;
+
+/// What becomes of digits behind the scale of a decimal type, where that is allowed at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// To the nearest; from the middle to the even neighbour.
+    HalfEven,
+    /// To the nearest; from the middle away from zero.
+    HalfUp,
+    /// Towards zero.
+    Down,
+}
+
+/// A decimal type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DecimalType {
+    /// How many digits it holds, 1 to [`MAX_PRECISION`].
+    pub(crate) precision: usize,
+    /// How many of them stand behind the point.
+    pub(crate) scale: usize,
+    /// Its length in bytes, where that is fixed.
+    pub(crate) fixed: Option<usize>,
+    pub(crate) rounding: Option<Rounding>,
+}
+
+/// A decimal number as a whole number of its smallest unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unscaled {
+    pub(crate) number: i128,
+    pub(crate) scale: usize,
+}
+
+impl Unscaled {
+    /// The fewest bytes of a big-endian two's complement that hold the number; at least one.
+    pub(crate) fn significant(self, bytes: &[u8; 16]) -> &[u8] {
+        let filler = if self.number < 0 { 0xff } else { 0 };
+        let mut start = 0;
+        while start < 15 && bytes[start] == filler && (bytes[start + 1] ^ filler) & 0x80 == 0 {
+            start += 1;
+        }
+        &bytes[start..]
+    }
+}
+
+impl DecimalType {
+    /// A number with an optional sign, point and exponent, as a whole number of the type's smallest unit.
+    pub(crate) fn parse(&self, text: &[u8]) -> Result<Unscaled, Problem> {
+        let (negative, rest) = match text {
+            [b'-', rest @ ..] => (true, rest),
+            [b'+', rest @ ..] => (false, rest),
+            rest => (false, rest),
+        };
+        let (digits, exponent) = split_exponent(rest)?;
+        let (whole, fraction) = match digits.iter().position(|byte| *byte == b'.') {
+            Some(at) => (&digits[..at], &digits[at + 1..]),
+            None => (digits, &[][..]),
+        };
+        let all = || whole.iter().chain(fraction);
+        if whole.len() + fraction.len() == 0 || !all().all(u8::is_ascii_digit) {
+            return Err(Problem::NotWrittenAsOne);
+        }
+        // The place of the last digit that is kept, counted from the first one.
+        let kept =
+            i64::try_from(whole.len() + self.scale).map_err(|_| Problem::OutOfRange)? + exponent;
+        let mut number: i128 = 0;
+        let mut rest = Rest::default();
+        let mut place = 0_i64;
+        for digit in all() {
+            let digit = digit - b'0';
+            if place < kept {
+                number = push(number, digit)?;
+            } else {
+                rest.push(digit, place == kept);
+            }
+            place += 1;
+        }
+        while place < kept && number != 0 {
+            number = push(number, 0)?;
+            place += 1;
+        }
+        if rest.is_something {
+            number += i128::from(self.rounds_up(number, rest)?);
+        }
+        let limit = 10_i128.pow(u32::try_from(self.precision).unwrap_or(38));
+        if number >= limit {
+            return Err(Problem::OutOfRange);
+        }
+        Ok(Unscaled {
+            number: if negative { -number } else { number },
+            scale: self.scale,
+        })
+    }
+
+    fn rounds_up(&self, number: i128, rest: Rest) -> Result<bool, Problem> {
+        Ok(match self.rounding.ok_or(Problem::NeedsRounding)? {
+            Rounding::Down => false,
+            Rounding::HalfUp => rest.first >= 5,
+            Rounding::HalfEven => match rest.first {
+                5 if !rest.has_more => number % 2 == 1,
+                first => first >= 5,
+            },
+        })
+    }
+}
+
+/// The digits behind those that are kept.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rest {
+    first: u8,
+    has_more: bool,
+    is_something: bool,
+}
+
+impl Rest {
+    fn push(&mut self, digit: u8, is_first: bool) {
+        if is_first {
+            self.first = digit;
+        } else {
+            self.has_more |= digit != 0;
+        }
+        self.is_something |= digit != 0;
+    }
+}
+
+fn push(number: i128, digit: u8) -> Result<i128, Problem> {
+    let number = number.checked_mul(10).ok_or(Problem::OutOfRange)?;
+    number
+        .checked_add(i128::from(digit))
+        .ok_or(Problem::OutOfRange)
+}
+
+fn split_exponent(text: &[u8]) -> Result<(&[u8], i64), Problem> {
+    let Some(at) = text.iter().position(|byte| matches!(byte, b'e' | b'E')) else {
+        return Ok((text, 0));
+    };
+    let exponent = super::scalar::long(&text[at + 1..])?;
+    // Far beyond what any precision could hold, and far from an overflow.
+    Ok((&text[..at], exponent.clamp(-100_000_000, 100_000_000)))
+}
+
+/// The text of a decimal number: all digits of its scale.
+pub(crate) fn put_text(out: &mut Vec<u8>, value: Unscaled) {
+    let mut buffer = [b'0'; 80];
+    let mut rest = value.number.unsigned_abs();
+    let (mut at, mut digits) = (buffer.len(), 0);
+    while rest > 0 || digits <= value.scale {
+        if digits == value.scale && value.scale > 0 {
+            at -= 1;
+            buffer[at] = b'.';
+        }
+        at -= 1;
+        buffer[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        digits += 1;
+    }
+    if value.number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&buffer[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decimal(precision: usize, scale: usize, rounding: Option<Rounding>) -> DecimalType {
+        DecimalType {
+            precision,
+            scale,
+            fixed: None,
+            rounding,
+        }
+    }
+
+    #[test]
+    fn numbers_are_exact_or_refused() {
+        let plain = decimal(5, 2, None);
+        for (text, expected) in [
+            ("0", Ok(0)),
+            ("1.5", Ok(150)),
+            ("-1.50", Ok(-150)),
+            ("+.07", Ok(7)),
+            ("999.99", Ok(99_999)),
+            ("1.500000000000000000000000000000000000000000000", Ok(150)),
+            ("000000000000000000000000000000000000000000001", Ok(100)),
+            ("1e2", Ok(10_000)),
+            ("12345e-2", Ok(12_345)),
+            ("0e99999999999", Ok(0)),
+            ("0e999", Ok(0)),
+            ("1000", Err(Problem::OutOfRange)),
+            ("1e999999", Err(Problem::OutOfRange)),
+            ("1.005", Err(Problem::NeedsRounding)),
+            ("1e-999999", Err(Problem::NeedsRounding)),
+            ("", Err(Problem::NotWrittenAsOne)),
+            (".", Err(Problem::NotWrittenAsOne)),
+            ("-", Err(Problem::NotWrittenAsOne)),
+            ("1,5", Err(Problem::NotWrittenAsOne)),
+            ("1.2.3", Err(Problem::NotWrittenAsOne)),
+            ("NaN", Err(Problem::NotWrittenAsOne)),
+            ("1e", Err(Problem::NotWrittenAsOne)),
+        ] {
+            let found = plain.parse(text.as_bytes()).map(|value| value.number);
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn rounding_is_as_asked_for() {
+        for (text, half_even, half_up, down) in [
+            ("1.005", 100, 101, 100),
+            ("1.015", 102, 102, 101),
+            ("1.0051", 101, 101, 100),
+            ("-1.005", -100, -101, -100),
+            ("0.994999", 99, 99, 99),
+            ("9e-9", 0, 0, 0),
+        ] {
+            for (rounding, expected) in [
+                (Rounding::HalfEven, half_even),
+                (Rounding::HalfUp, half_up),
+                (Rounding::Down, down),
+            ] {
+                let found = decimal(9, 2, Some(rounding)).parse(text.as_bytes());
+                assert_eq!(
+                    found.map(|value| value.number),
+                    Ok(expected),
+                    "{text} {rounding:?}"
+                );
+            }
+        }
+        let full = decimal(3, 2, Some(Rounding::HalfUp));
+        assert_eq!(full.parse(b"9.995"), Err(Problem::OutOfRange));
+    }
+
+    proptest! {
+        #[test]
+        fn texts_come_back(number in -10_i128.pow(38) + 1..10_i128.pow(38), scale in 0_usize..=38) {
+            let value = Unscaled { number, scale };
+            let mut text = Vec::new();
+            put_text(&mut text, value);
+            prop_assert_eq!(decimal(38, scale, None).parse(&text), Ok(value));
+        }
+
+        #[test]
+        fn the_fewest_bytes_hold_the_number(number: i128) {
+            let bytes = number.to_be_bytes();
+            let kept = Unscaled { number, scale: 0 }.significant(&bytes);
+            let filler = if number < 0 { 0xff } else { 0 };
+            let mut whole = [filler; 16];
+            whole[16 - kept.len()..].copy_from_slice(kept);
+            prop_assert_eq!(i128::from_be_bytes(whole), number);
+            if let [first, second, ..] = kept {
+                prop_assert!(*first != filler || (second ^ filler) & 0x80 != 0);
+            }
+        }
+    }
+}

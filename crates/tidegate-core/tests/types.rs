@@ -1,0 +1,696 @@
+//! Every type from every kind of text: what becomes of it in Avro, as apache-avro reads it, and in JSON; or what is said of it.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use apache_avro::Schema;
+use serde_json::{Value, json};
+use tidegate_core::decode::Decoder;
+use tidegate_core::encode::{CellFormat, ValueFormat};
+use tidegate_core::read::{CsvFormat, RowReader};
+use tidegate_core::records::{RecordStream, Step};
+use tidegate_core::schema::{PlanRequest, RecordPlan};
+
+/// What comes of one row: the value of its only field, or what is said of it.
+fn encode(
+    schema: &str,
+    cells: &CellFormat,
+    csv: &str,
+    format: ValueFormat,
+) -> Result<Vec<u8>, String> {
+    let reader = RowReader::open(csv.as_bytes(), CsvFormat::default()).unwrap();
+    let plan = RecordPlan::compile(&PlanRequest {
+        format,
+        cells,
+        ..PlanRequest::new(schema, reader.header())
+    });
+    let plan = plan.unwrap_or_else(|error| panic!("{error}\n{schema}"));
+    let mut records = RecordStream::new(reader, &plan, None).unwrap();
+    match records.next().unwrap() {
+        Step::Record(record) => Ok(record.value.to_vec()),
+        Step::Bad(rows) => Err(rows[0].reason.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn record(fields: &str) -> String {
+    format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#)
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// apache-avro knows no fixed type for a uuid, and keeps no duration that it can be asked for.
+fn for_apache(schema: &str) -> Schema {
+    let schema = schema.replace(r#""size": 16, "logicalType": "uuid""#, r#""size": 16"#);
+    Schema::parse_str(&schema).unwrap()
+}
+
+/// Checks one text for a field with this type and these attributes.
+fn check(field: &str, cells: &CellFormat, text: &str, expected: &Result<Value, &str>) {
+    let schema = record(&format!(r#"{{"name": "f", {field}}}"#));
+    let csv = format!("f\n{}\n", quoted(text));
+    let avro = encode(&schema, cells, &csv, ValueFormat::Avro);
+    let plain = encode(&schema, cells, &csv, ValueFormat::Json);
+    match expected {
+        Ok(expected) => {
+            let avro = avro.unwrap_or_else(|reason| panic!("{field} of {text:?}: {reason}"));
+            let mut rest = avro.as_slice();
+            apache_avro::from_avro_datum(&for_apache(&schema), &mut rest, None)
+                .unwrap_or_else(|error| panic!("{field} of {text:?}: {error}"));
+            assert!(rest.is_empty(), "{field} of {text:?} leaves {rest:?}");
+            let found = Decoder::new(&schema).unwrap().to_json(&avro).unwrap();
+            assert_eq!(found["f"], *expected, "{field} of {text:?}");
+            // JSON has neither NaN nor infinities, which the decoder shows as words.
+            if !matches!(expected.as_str(), Some("NaN" | "Infinity" | "-Infinity")) {
+                let plain = plain.unwrap_or_else(|reason| panic!("{field} of {text:?}: {reason}"));
+                let plain: Value = serde_json::from_slice(&plain).unwrap();
+                assert_eq!(plain["f"], *expected, "{field} of {text:?} in JSON");
+            }
+        }
+        Err(part) => {
+            for reason in [avro.unwrap_err(), plain.unwrap_err()] {
+                assert!(reason.contains(part), "{field} of {text:?}: {reason}");
+            }
+        }
+    }
+}
+
+fn check_all(field: &str, cases: &[(&str, Result<Value, &str>)]) {
+    for (text, expected) in cases {
+        check(field, &CellFormat::default(), text, expected);
+    }
+}
+
+const NO: &str = "expected";
+const RANGE: &str = "out of range";
+
+#[test]
+fn numbers() {
+    check_all(
+        r#""type": "int""#,
+        &[
+            ("0", Ok(json!(0))),
+            ("-2147483648", Ok(json!(i32::MIN))),
+            ("2147483648", Err(RANGE)),
+            ("1.0", Err(NO)),
+            ("", Err("an empty field")),
+            ("NaN", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": "long""#,
+        &[
+            ("9223372036854775807", Ok(json!(i64::MAX))),
+            ("9223372036854775808", Err(RANGE)),
+            ("007", Ok(json!(7))),
+            ("1_000", Err(NO)),
+            ("1,000", Err(NO)),
+            (" 1", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": "float""#,
+        &[
+            ("0.1", Ok(json!(0.1))),
+            ("1e39", Err(RANGE)),
+            ("NaN", Ok(json!("NaN"))),
+            ("-inf", Ok(json!("-Infinity"))),
+            ("1,5", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": "double""#,
+        &[
+            ("-0", Ok(json!(-0.0))),
+            ("1e308", Ok(json!(1e308))),
+            ("1e309", Err(RANGE)),
+            ("inf", Ok(json!("Infinity"))),
+            ("0x10", Err(NO)),
+        ],
+    );
+}
+
+#[test]
+fn texts_and_bytes() {
+    check_all(
+        r#""type": "string""#,
+        &[
+            ("", Ok(json!(""))),
+            ("a\"b\n", Ok(json!("a\"b\n"))),
+            ("é", Ok(json!("é"))),
+        ],
+    );
+    check_all(
+        r#""type": "bytes""#,
+        &[("", Ok(json!(""))), ("é", Ok(json!("w6k=")))],
+    );
+    check_all(
+        r#""type": "bytes", "tidegate.format": "hex""#,
+        &[
+            ("c3a9", Ok(json!("w6k="))),
+            ("C3A9", Ok(json!("w6k="))),
+            ("c3a", Err("bytes in hexadecimal digits")),
+            ("0xc3", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": "bytes", "tidegate.format": "base64""#,
+        &[
+            ("w6k=", Ok(json!("w6k="))),
+            ("w6k", Err("in base64")),
+            ("w6k?", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": {"type": "fixed", "name": "F", "size": 2}, "tidegate.format": "hex""#,
+        &[
+            ("c3a9", Ok(json!("w6k="))),
+            (
+                "c3",
+                Err("expected 2 bytes in hexadecimal digits, found `c3`, which is out of range"),
+            ),
+            ("", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": {"type": "enum", "name": "E", "symbols": ["RED", "BLUE"]}"#,
+        &[
+            ("BLUE", Ok(json!("BLUE"))),
+            ("blue", Err("one of RED, BLUE")),
+            ("", Err(NO)),
+        ],
+    );
+    let id = "123e4567-e89b-12d3-a456-426614174000";
+    let cases = [
+        (id, Ok(json!(id))),
+        ("123E4567E89B12D3A456426614174000", Ok(json!(id))),
+        ("{123e4567-e89b-12d3-a456-426614174000}", Err("a uuid")),
+        ("123e4567", Err(NO)),
+        ("", Err(NO)),
+    ];
+    check_all(
+        r#""type": {"type": "string", "logicalType": "uuid"}"#,
+        &cases,
+    );
+    let bytes = json!("Ej5FZ+ibEtOkVkJmFBdAAA==");
+    check_all(
+        r#""type": {"type": "fixed", "name": "U", "size": 16, "logicalType": "uuid"}"#,
+        &[(id, Ok(bytes)), ("x", Err("a uuid"))],
+    );
+}
+
+#[test]
+fn booleans_and_nulls() {
+    check_all(
+        r#""type": "boolean""#,
+        &[
+            ("TRUE", Ok(json!(true))),
+            ("0", Ok(json!(false))),
+            ("yes", Err("a boolean (true or false)")),
+            ("", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": "boolean", "tidegate.true": ["yes", "y"], "tidegate.false": "no""#,
+        &[
+            ("Yes", Ok(json!(true))),
+            ("y", Ok(json!(true))),
+            ("NO", Ok(json!(false))),
+            ("true", Err("a boolean (yes, y or no)")),
+        ],
+    );
+    let words = CellFormat {
+        booleans: vec![("oui".into(), "non".into()), ("ja".into(), "nein".into())],
+        ..CellFormat::default()
+    };
+    check(r#""type": "boolean""#, &words, "nein", &Ok(json!(false)));
+    check(
+        r#""type": "boolean""#,
+        &words,
+        "1",
+        &Err("oui, ja or non, nein"),
+    );
+    check_all(
+        r#""type": "null""#,
+        &[("", Ok(Value::Null)), ("x", Err("nothing"))],
+    );
+    check_all(
+        r#""type": ["long", "null"]"#,
+        &[("", Ok(Value::Null)), ("7", Ok(json!(7))), ("NA", Err(NO))],
+    );
+    check_all(
+        r#""type": ["null", "string"], "tidegate.null": ["NA", "-"]"#,
+        &[
+            ("NA", Ok(Value::Null)),
+            ("-", Ok(Value::Null)),
+            ("", Ok(json!(""))),
+            ("na", Ok(json!("na"))),
+        ],
+    );
+    let tokens = CellFormat {
+        null_tokens: vec!["NA".into(), "\\N".into()],
+        ..CellFormat::default()
+    };
+    check(
+        r#""type": ["null", "long"]"#,
+        &tokens,
+        "\\N",
+        &Ok(Value::Null),
+    );
+    check(r#""type": ["null", "long"]"#, &tokens, "", &Ok(Value::Null));
+    check(r#""type": ["null", "string"]"#, &tokens, "", &Ok(json!("")));
+    check(
+        r#""type": "string""#,
+        &tokens,
+        "NA",
+        &Err("stands for null"),
+    );
+    check(
+        r#""type": ["null", "long"], "tidegate.null": "?""#,
+        &tokens,
+        "NA",
+        &Err(NO),
+    );
+}
+
+#[test]
+fn unions_take_the_first_that_fits() {
+    let field = r#""type": ["null", "long", "double", {"type": "long", "logicalType": "timestamp-millis"}, "string"]"#;
+    // A union holds no two longs: the timestamp is one.
+    let field = field.replace(
+        r#", {"type": "long", "logicalType": "timestamp-millis"}"#,
+        "",
+    );
+    check_all(
+        &field,
+        &[
+            ("7", Ok(json!(7))),
+            ("7.5", Ok(json!(7.5))),
+            ("99999999999999999999", Ok(json!(1e20))),
+            ("seven", Ok(json!("seven"))),
+            ("", Ok(Value::Null)),
+        ],
+    );
+    check_all(
+        r#""type": ["boolean", {"type": "int", "logicalType": "date"}]"#,
+        &[
+            ("true", Ok(json!(true))),
+            ("1970-01-03", Ok(json!(2))),
+            ("never", Err("a boolean (true or false), or a date")),
+        ],
+    );
+}
+
+#[test]
+fn decimals() {
+    check_all(
+        r#""type": {"type": "bytes", "logicalType": "decimal", "precision": 5, "scale": 2}"#,
+        &[
+            ("1.5", Ok(json!("1.50"))),
+            ("-999.99", Ok(json!("-999.99"))),
+            ("1000", Err(RANGE)),
+            ("1.005", Err("would have to be rounded")),
+            ("1.50000", Ok(json!("1.50"))),
+            ("1e2", Ok(json!("100.00"))),
+            (
+                "NaN",
+                Err("a decimal of 5 digits, 2 of them behind the point"),
+            ),
+            ("$5", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": {"type": "bytes", "logicalType": "decimal", "precision": 5, "scale": 2}, "tidegate.rounding": "half-even""#,
+        &[
+            ("1.005", Ok(json!("1.00"))),
+            ("1.015", Ok(json!("1.02"))),
+            ("999.995", Err(RANGE)),
+        ],
+    );
+    check_all(
+        r#""type": {"type": {"type": "fixed", "name": "D", "size": 8}, "name": "D", "size": 8, "logicalType": "decimal", "precision": 18, "scale": 0}"#,
+        &[("0", Ok(json!("0")))],
+    );
+    check_all(
+        r#""type": {"type": "fixed", "name": "D", "size": 8, "logicalType": "decimal", "precision": 18, "scale": 3}"#,
+        &[
+            ("-1", Ok(json!("-1.000"))),
+            ("123456789012345.678", Ok(json!("123456789012345.678"))),
+            ("1234567890123456", Err(RANGE)),
+        ],
+    );
+    check_all(
+        r#""type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 0}]"#,
+        &[
+            (
+                "99999999999999999999999999999999999999",
+                Ok(json!("99999999999999999999999999999999999999")),
+            ),
+            (
+                "-99999999999999999999999999999999999999",
+                Ok(json!("-99999999999999999999999999999999999999")),
+            ),
+            ("100000000000000000000000000000000000000", Err(RANGE)),
+            ("", Ok(Value::Null)),
+        ],
+    );
+}
+
+#[test]
+fn times() {
+    let logical = |plain: &str, name: &str| {
+        format!(r#""type": {{"type": "{plain}", "logicalType": "{name}"}}"#)
+    };
+    check_all(
+        &logical("int", "date"),
+        &[
+            ("2024-02-29", Ok(json!(19_782))),
+            ("2023-02-29", Err(RANGE)),
+            ("19782", Ok(json!(19_782))),
+            ("29.02.2024", Err("a date (such as 2024-01-31")),
+            ("2024-02-29T00:00", Err(NO)),
+        ],
+    );
+    check_all(
+        &logical("int", "time-millis"),
+        &[
+            ("12:30:15.25", Ok(json!(45_015_250))),
+            ("23:59", Ok(json!(86_340_000))),
+            ("24:00", Err(RANGE)),
+            ("12:30:15.2505", Err("more precise")),
+            ("86400000", Err(RANGE)),
+            ("1", Ok(json!(1))),
+        ],
+    );
+    check_all(
+        &logical("long", "time-micros"),
+        &[("00:00:00.000001", Ok(json!(1)))],
+    );
+    check_all(
+        &logical("long", "timestamp-millis"),
+        &[
+            (
+                "2024-02-29T12:30:15.250+02:00",
+                Ok(json!(1_709_202_615_250_i64)),
+            ),
+            ("2024-02-29 10:30:15,25", Ok(json!(1_709_202_615_250_i64))),
+            ("20240229T103015Z", Ok(json!(1_709_202_615_000_i64))),
+            ("20240229T1030", Ok(json!(1_709_202_600_000_i64))),
+            ("2024-02-29", Ok(json!(1_709_164_800_000_i64))),
+            ("1709202615250", Ok(json!(1_709_202_615_250_i64))),
+            ("2024-02-29T10:30:15.0001Z", Err("more precise")),
+            ("2024-02-29T24:00Z", Err(RANGE)),
+            ("2024-02-29T23:59:60Z", Err(RANGE)),
+            ("yesterday", Err(NO)),
+        ],
+    );
+    check_all(
+        &logical("long", "timestamp-nanos"),
+        &[
+            ("1970-01-01T00:00:00.000000001Z", Ok(json!(1))),
+            ("2262-04-11T23:47:16.854775807Z", Ok(json!(i64::MAX))),
+            ("2262-04-11T23:47:16.854775808Z", Err(RANGE)),
+            ("1600-01-01T00:00Z", Err(RANGE)),
+        ],
+    );
+    check_all(
+        &logical("long", "local-timestamp-micros"),
+        &[
+            ("1970-01-01T00:00:01.5", Ok(json!(1_500_000))),
+            (
+                "1970-01-01T00:00:01Z",
+                Err("whose offset from UTC would be lost"),
+            ),
+            ("-5", Ok(json!(-5))),
+        ],
+    );
+    check_all(
+        r#""type": {"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"}"#,
+        &[
+            ("P1Y2M3DT4.5S", Ok(json!("P14M3DT4.500S"))),
+            ("P", Err("a duration (such as P1M2DT3.5S)")),
+            ("PT4294967.296S", Err(RANGE)),
+        ],
+    );
+}
+
+#[test]
+fn times_in_other_forms_and_zones() {
+    let field = |name: &str, more: &str| {
+        let plain = if name == "date" { "int" } else { "long" };
+        format!(r#""type": {{"type": "{plain}", "logicalType": "{name}"}}, {more}"#)
+    };
+    let millis = |more: &str| field("timestamp-millis", more);
+    check_all(
+        &millis(r#""tidegate.format": "epoch-seconds""#),
+        &[
+            ("1709202615", Ok(json!(1_709_202_615_000_i64))),
+            ("1709202615.25", Ok(json!(1_709_202_615_250_i64))),
+            ("-0.5", Ok(json!(-500))),
+            ("0.0001", Err("more precise")),
+            (
+                "2024-02-29",
+                Err("a timestamp-millis as seconds since 1970"),
+            ),
+        ],
+    );
+    check_all(
+        &millis(r#""tidegate.format": "epoch-nanos""#),
+        &[
+            ("1709202615250000000", Ok(json!(1_709_202_615_250_i64))),
+            ("1", Err("more precise")),
+        ],
+    );
+    check_all(
+        &millis(
+            r#""tidegate.format": ["%d.%m.%Y %H:%M:%S", "%d.%m.%Y"], "tidegate.time-zone": "Europe/Zurich""#,
+        ),
+        &[
+            ("29.02.2024 12:30:15", Ok(json!(1_709_206_215_000_i64))),
+            ("29.02.2024", Ok(json!(1_709_161_200_000_i64))),
+            ("31.03.2024 02:30:00", Err("no clock there shows")),
+            ("27.10.2024 02:30:00", Err("show twice")),
+            ("30.02.2024", Err(RANGE)),
+            ("29.02.2024 12:30:60", Err(RANGE)),
+            (
+                "2024-02-29",
+                Err("written as %d.%m.%Y %H:%M:%S or %d.%m.%Y, in Europe/Zurich"),
+            ),
+        ],
+    );
+    let fold = r#""tidegate.time-zone": "Europe/Zurich", "tidegate.time-ambiguity": "#;
+    for (ambiguity, gap, fold_time) in [
+        (
+            "earlier",
+            "2024-03-31T01:30:00+01:00",
+            "2024-10-27T02:30:00+02:00",
+        ),
+        (
+            "later",
+            "2024-03-31T03:30:00+02:00",
+            "2024-10-27T02:30:00+01:00",
+        ),
+    ] {
+        let at = |text: &str| json!(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+        check_all(
+            &millis(&format!("{fold}\"{ambiguity}\"")),
+            &[
+                ("2024-03-31T02:30", Ok(at(gap))),
+                ("2024-10-27T02:30", Ok(at(fold_time))),
+                (
+                    "2024-10-27T02:30+02:00",
+                    Ok(at("2024-10-27T02:30:00+02:00")),
+                ),
+            ],
+        );
+    }
+    check_all(
+        &field(
+            "local-timestamp-millis",
+            r#""tidegate.time-zone": "Asia/Tokyo""#,
+        ),
+        &[
+            ("1970-01-01T00:00Z", Ok(json!(32_400_000))),
+            ("1970-01-01T00:00", Ok(json!(0))),
+        ],
+    );
+    check_all(
+        &field("date", r#""tidegate.format": "%m/%d/%Y""#),
+        &[
+            ("01/31/1970", Ok(json!(30))),
+            ("31/01/1970", Err("a date written as %m/%d/%Y")),
+        ],
+    );
+    check_all(
+        &field(
+            "date",
+            r#""tidegate.format": "epoch-millis", "tidegate.time-zone": "Asia/Tokyo""#,
+        ),
+        &[("54000000", Ok(json!(1))), ("53999999", Ok(json!(0)))],
+    );
+    check_all(
+        &millis(r#""tidegate.format": "%Y-%m-%dT%H:%M:%S%z""#),
+        &[("2024-02-29T12:30:15+0200", Ok(json!(1_709_202_615_000_i64)))],
+    );
+    check_all(
+        r#""type": {"type": "int", "logicalType": "time-millis"}, "tidegate.format": "%I:%M %p""#,
+        &[("01:30 PM", Ok(json!(48_600_000))), ("13:30", Err(NO))],
+    );
+    let options = CellFormat {
+        time_formats: vec!["%d.%m.%Y %H:%M".into()],
+        time_zone: Some("Europe/Zurich".into()),
+        ..CellFormat::default()
+    };
+    check(
+        &millis(r#""doc": """#),
+        &options,
+        "29.02.2024 13:30",
+        &Ok(json!(1_709_209_800_000_i64)),
+    );
+}
+
+#[test]
+fn arrays_and_maps_in_a_cell() {
+    check_all(
+        r#""type": {"type": "array", "items": "long"}"#,
+        &[
+            ("[]", Ok(json!([]))),
+            ("[1, 2,3]", Ok(json!([1, 2, 3]))),
+            ("[\"4\"]", Ok(json!([4]))),
+            ("[1, null]", Err("stands for null")),
+            ("[1.5]", Err("an array (in JSON, each item a long")),
+            ("1,2", Err(NO)),
+            ("", Err(NO)),
+        ],
+    );
+    check_all(
+        r#""type": ["null", {"type": "array", "items": ["null", "string"]}], "tidegate.delimiter": ";""#,
+        &[
+            ("a;;b", Ok(json!(["a", null, "b"]))),
+            ("a", Ok(json!(["a"]))),
+            ("", Ok(Value::Null)),
+        ],
+    );
+    check_all(
+        r#""type": {"type": "array", "items": {"type": "int", "logicalType": "date"}}, "tidegate.delimiter": "||""#,
+        &[
+            ("1970-01-02||1970-01-03", Ok(json!([1, 2]))),
+            ("", Ok(json!([]))),
+            ("1970-01-02||x", Err("with `||` between its items")),
+        ],
+    );
+    check_all(
+        r#""type": {"type": "map", "values": "double"}"#,
+        &[
+            (
+                r#"{"a": 1, "ü\n": -2.5}"#,
+                Ok(json!({"a": 1.0, "ü\n": -2.5})),
+            ),
+            ("{}", Ok(json!({}))),
+            (r#"{"a": 1, "a": 2}"#, Err(NO)),
+            (r#"{"a": {}}"#, Err("a map (in JSON, each item a double")),
+        ],
+    );
+    check_all(
+        r#""type": {"type": "map", "values": "string"}, "tidegate.delimiter": ",""#,
+        &[
+            ("a=1,b=x=y", Ok(json!({"a": "1", "b": "x=y"}))),
+            ("a=1,a=2", Err("in which a name stands twice")),
+            ("a", Err(NO)),
+        ],
+    );
+}
+
+#[test]
+fn records_inside_are_filled_by_path() {
+    let address = r#"{"type": "record", "name": "Address", "fields": [
+        {"name": "city", "type": "string"}, {"name": "zip", "type": ["null", "string"]}, {"name": "floor", "type": "int", "default": 0}]}"#;
+    let run = |field: &str, csv: &str| {
+        let schema = record(&format!(
+            r#"{{"name": "id", "type": "long"}}, {field}, {{"name": "end", "type": "long"}}"#
+        ));
+        let cells = CellFormat::default();
+        let avro = encode(&schema, &cells, csv, ValueFormat::Avro)?;
+        let found = Decoder::new(&schema).unwrap().to_json(&avro).unwrap();
+        let plain = encode(&schema, &cells, csv, ValueFormat::Json)?;
+        assert_eq!(serde_json::from_slice::<Value>(&plain).unwrap(), found);
+        Ok(found)
+    };
+    let header = "id,address.city,address.zip,end\n";
+    let plain = format!(r#"{{"name": "address", "type": {address}}}"#);
+    let filled = json!({"id": 1, "address": {"city": "Bern", "zip": "3000", "floor": 0}, "end": 9});
+    assert_eq!(
+        run(&plain, &format!("{header}1,Bern,3000,9\n")),
+        Ok(filled.clone())
+    );
+    let nullable = format!(r#"{{"name": "address", "type": ["null", {address}]}}"#);
+    assert_eq!(
+        run(&nullable, &format!("{header}1,Bern,3000,9\n")),
+        Ok(filled)
+    );
+    let empty = json!({"id": 1, "address": null, "end": 9});
+    assert_eq!(run(&nullable, &format!("{header}1,,,9\n")), Ok(empty));
+    let bad: Result<Value, String> = run(&nullable, &format!("{header}x,,,9\n"));
+    assert!(bad.unwrap_err().contains("a long"));
+    // The second long of the row is the one that is wrong, not the first.
+    let bad = run(&nullable, &format!("{header}1,,,x\n"));
+    assert_eq!(
+        bad,
+        Err("expected a long (a whole number of 64 bits), found `x`".to_owned())
+    );
+    // Without any column it has its default.
+    let default = format!(r#"{{"name": "address", "type": ["null", {address}], "default": null}}"#);
+    assert_eq!(
+        run(&default, "id,end\n1,9\n"),
+        Ok(json!({"id": 1, "address": null, "end": 9}))
+    );
+}
+
+#[test]
+fn several_columns_make_one_time() {
+    let schema = record(
+        r#"{"name": "at", "type": ["null", {"type": "long", "logicalType": "timestamp-millis"}],
+            "tidegate.column": ["day", "hour"], "tidegate.format": "%d.%m.%Y %H:%M"}"#,
+    );
+    let run = |row: &str| {
+        let csv = format!("day,hour\n{row}\n");
+        let avro = encode(&schema, &CellFormat::default(), &csv, ValueFormat::Avro)?;
+        Ok(Decoder::new(&schema).unwrap().to_json(&avro).unwrap()["at"].clone())
+    };
+    assert_eq!(run("02.01.1970,00:01"), Ok(json!(86_460_000)));
+    assert_eq!(run(","), Ok(Value::Null));
+    let reason: Result<Value, String> = run("02.01.1970,");
+    assert!(
+        reason
+            .unwrap_err()
+            .ends_with("found `02.01.1970` and an empty field, of which only a part is there")
+    );
+    assert!(
+        run("02.01.1970,late")
+            .unwrap_err()
+            .contains("found `02.01.1970` and `late`")
+    );
+}
+
+#[test]
+fn json_holds_times_as_text_if_asked_for() {
+    let schema = record(
+        r#"{"name": "a", "type": {"type": "int", "logicalType": "date"}}, {"name": "b", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+           {"name": "c", "type": {"type": "int", "logicalType": "time-millis"}}, {"name": "d", "type": {"type": "long", "logicalType": "local-timestamp-millis"}}"#,
+    );
+    let csv = "a,b,c,d\n2024-02-29,2024-02-29T10:30:15.25+01:00,10:30,1969-12-31T23:00\n";
+    let reader = RowReader::open(csv.as_bytes(), CsvFormat::default()).unwrap();
+    let plan = RecordPlan::compile(&PlanRequest {
+        format: ValueFormat::Json,
+        iso_times: true,
+        ..PlanRequest::new(&schema, reader.header())
+    });
+    let plan = plan.unwrap();
+    let mut records = RecordStream::new(reader, &plan, None).unwrap();
+    let Step::Record(record) = records.next().unwrap() else {
+        panic!("the row is good")
+    };
+    let expected = r#"{"a":"2024-02-29","b":"2024-02-29T09:30:15.25Z","c":"10:30:00","d":"1969-12-31T23:00:00"}"#;
+    assert_eq!(str::from_utf8(record.value).unwrap(), expected);
+}
