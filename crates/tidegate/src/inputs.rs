@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fs::{self, Metadata};
 use std::path::Path;
 
-use tidegate::core::encode::{CellFormat, ValueFormat};
+use tidegate::core::encode::{CellFormat, TimeAmbiguity, ValueFormat};
 use tidegate::core::infer::{InferOptions, Inferred, infer_all};
 use tidegate::core::job::JobIdentity;
 use tidegate::core::key::KeyChoice;
@@ -14,12 +14,13 @@ use tidegate::core::limits::MAX_INPUTS;
 use tidegate::core::read::{CsvFormat, Header};
 use tidegate::core::schema::{PlanRequest, RecordPlan};
 
-use crate::args::{CsvArgs, Format, RecordArgs};
+use crate::args::{AmbiguityChoice, CsvArgs, Format, JsonTimes, RecordArgs};
 use crate::failure::{Failure, Kind};
 use crate::input::Input;
 use crate::report::grouped;
 use crate::service::Context;
 use crate::signals::Interrupt;
+use crate::values::Pair;
 
 /// Opened inputs, at least one. All of them are written in the same way and have the same header.
 #[derive(Debug)]
@@ -176,7 +177,14 @@ impl Inputs {
         } else {
             KeyChoice::Columns(args.key.clone())
         };
+        let map: Vec<(String, String)> = args
+            .map
+            .iter()
+            .map(|Pair(field, column)| (field.clone(), column.clone()))
+            .collect();
         let request = PlanRequest {
+            map: &map,
+            iso_times: args.json_times == Some(JsonTimes::Iso),
             cells: &self.cells,
             format: value_format(args.format()),
             key: &key,
@@ -252,5 +260,17 @@ fn csv_format(csv: &CsvArgs) -> Result<CsvFormat, Failure> {
 fn cell_format(csv: &CsvArgs) -> CellFormat {
     CellFormat {
         null_tokens: csv.null.clone(),
+        time_formats: csv.time_format.clone(),
+        time_zone: csv.time_zone.clone(),
+        time_ambiguity: match csv.time_ambiguity {
+            None | Some(AmbiguityChoice::Error) => TimeAmbiguity::Error,
+            Some(AmbiguityChoice::Earlier) => TimeAmbiguity::Earlier,
+            Some(AmbiguityChoice::Later) => TimeAmbiguity::Later,
+        },
+        booleans: csv
+            .boolean
+            .iter()
+            .map(|Pair(yes, no)| (yes.clone(), no.clone()))
+            .collect(),
     }
 }

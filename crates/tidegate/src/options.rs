@@ -29,8 +29,8 @@ pub(crate) struct ResolvedOptions {
 }
 
 impl ResolvedOptions {
-    /// What inputs and the plan of their records come to.
-    pub(crate) fn of(inputs: &Inputs, records: &RecordPlan) -> Self {
+    /// What inputs, the plan of their records and what was typed come to.
+    pub(crate) fn of(inputs: &Inputs, records: &RecordPlan, typed: &RecordArgs) -> Self {
         let owned = |columns: Vec<&str>| columns.into_iter().map(str::to_owned).collect();
         let key: Vec<String> = owned(records.key_columns());
         Self {
@@ -43,6 +43,7 @@ impl ResolvedOptions {
                 group_by: owned(records.group_columns()),
                 no_key: key.is_empty(),
                 key,
+                ..typed.clone()
             },
             csv: inputs.csv().clone(),
             partitioner: Partitioner::default(),

@@ -212,7 +212,7 @@ impl<'a> Load<'a> {
             topic: self.args.topic.clone(),
             topic_id: self.topic_id(),
             schema_id,
-            plan: ResolvedOptions::of(&self.inputs, &self.records).to_json()?,
+            plan: ResolvedOptions::of(&self.inputs, &self.records, &self.args.records).to_json()?,
         })
     }
 

@@ -118,6 +118,38 @@ impl FromStr for MaxRejects {
     }
 }
 
+/// Two texts with a character between them, none of them empty: `FIELD=COLUMN`, `yes/no`. The first such character parts them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct Pair<const BETWEEN: char>(pub(crate) String, pub(crate) String);
+
+impl<const BETWEEN: char> From<Pair<BETWEEN>> for String {
+    fn from(Pair(one, other): Pair<BETWEEN>) -> Self {
+        format!("{one}{BETWEEN}{other}")
+    }
+}
+
+impl<const BETWEEN: char> TryFrom<String> for Pair<BETWEEN> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl<const BETWEEN: char> FromStr for Pair<BETWEEN> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(BETWEEN) {
+            Some((one, other)) if !one.is_empty() && !other.is_empty() => {
+                Ok(Self(one.to_owned(), other.to_owned()))
+            }
+            _ => Err(format!("expected two texts with {BETWEEN} between them")),
+        }
+    }
+}
+
 /// The byte that separates columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -221,6 +253,19 @@ mod tests {
         for wrong in ["101%", "-1%", "%", "NaN%", "x"] {
             assert!(wrong.parse::<MaxRejects>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn pairs_are_parted_by_the_first_character_between() {
+        assert_eq!(
+            "a=b=c".parse(),
+            Ok(Pair::<'='>("a".to_owned(), "b=c".to_owned()))
+        );
+        for wrong in ["", "=", "a=", "=b", "ab"] {
+            assert!(wrong.parse::<Pair<'='>>().is_err(), "{wrong}");
+        }
+        let pair: Pair<'/'> = "yes/no".parse().unwrap();
+        assert_eq!(String::from(pair), "yes/no");
     }
 
     #[test]

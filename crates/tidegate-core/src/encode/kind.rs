@@ -43,7 +43,7 @@ pub(crate) enum Kind {
     Array(Box<Collection>),
     Map(Box<Collection>),
     /// The first of these that takes the text, each behind the index of its branch.
-    Union(Box<[(u8, Kind)]>),
+    Union(Box<[(u8, Self)]>),
 }
 
 /// The texts of a boolean.
@@ -117,7 +117,7 @@ impl Kind {
                 out.time(local_timestamp(text, *unit)?, of);
             }
             Self::TimeOfDay(unit) => {
-                out.time(time_of_day(text, *unit)?, TimeType::TimeOfDay(*unit))
+                out.time(time_of_day(text, *unit)?, TimeType::TimeOfDay(*unit));
             }
             Self::Written(time) => out.time(time.parse(text)?, time.of),
             Self::Duration => out.duration(duration(text)?),

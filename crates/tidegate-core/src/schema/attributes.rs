@@ -70,7 +70,7 @@ impl Attributes {
                 DELIMITER => found.delimiter = Some(given.text()?.to_owned()),
                 TIME_ZONE => found.time_zone = Some(given.text()?.to_owned()),
                 TIME_AMBIGUITY => {
-                    found.time_ambiguity = Some(given.word("error, earlier and later")?)
+                    found.time_ambiguity = Some(given.word("error, earlier and later")?);
                 }
                 ROUNDING => found.rounding = Some(given.word("half-even, half-up and down")?),
                 _ => return Err(given.unknown()),

@@ -35,51 +35,6 @@ fn schemas_that_rows_cannot_fill_are_refused_with_the_reason() {
             "the field `a` is a decimal of 39 digits: at most 38",
         ),
         (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "long", "tidegate.colour": "b"}]}"#,
-            "a",
-            "has an attribute tidegate.colour, which is not known: known are tidegate.column",
-        ),
-        (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "long", "tidegate.null": 7}]}"#,
-            "a",
-            "the attribute tidegate.null of the field `a` is 7: expected a string or an array",
-        ),
-        (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "boolean", "tidegate.true": "y"}]}"#,
-            "a",
-            "has only one of tidegate.true and tidegate.false",
-        ),
-        (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "bytes", "tidegate.format": "octal"}]}"#,
-            "a",
-            "bytes are written as utf-8, hex or base64",
-        ),
-        (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.format": "day"}]}"#,
-            "a",
-            "`day` is no format of times",
-        ),
-        (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.format": "%Y-%!"}]}"#,
-            "a",
-            "the time format `%Y-%!`",
-        ),
-        (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.time-zone": "Mars/Base"}]}"#,
-            "a",
-            "there is no time zone `Mars/Base`",
-        ),
-        (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.column": ["a", "b"]}]}"#,
-            "a",
-            "put together from columns of which the header has no `b`",
-        ),
-        (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "bytes", "logicalType": "decimal", "precision": 4}, "tidegate.rounding": "up"}]}"#,
-            "a",
-            "expected one of half-even, half-up and down",
-        ),
-        (
             r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "record", "name": "S", "fields": []}}]}"#,
             "a",
             "the field `a` is a record S",
@@ -96,6 +51,52 @@ fn schemas_that_rows_cannot_fill_are_refused_with_the_reason() {
         ),
     ] {
         let error = Setup::new(schema).error_for(header);
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn attributes_that_cannot_be_are_refused_with_the_reason() {
+    for (field, part) in [
+        (
+            r#""type": "long", "tidegate.colour": "b""#,
+            "has an attribute tidegate.colour, which is not known: known are tidegate.column",
+        ),
+        (
+            r#""type": "long", "tidegate.null": 7"#,
+            "the attribute tidegate.null of the field `a` is 7: expected a string or an array",
+        ),
+        (
+            r#""type": "boolean", "tidegate.true": "y""#,
+            "has only one of tidegate.true and tidegate.false",
+        ),
+        (
+            r#""type": "bytes", "tidegate.format": "octal""#,
+            "bytes are written as utf-8, hex or base64",
+        ),
+        (
+            r#""type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.format": "day""#,
+            "`day` is no format of times",
+        ),
+        (
+            r#""type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.format": "%Y-%!""#,
+            "the time format `%Y-%!`",
+        ),
+        (
+            r#""type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.time-zone": "Mars/Base""#,
+            "there is no time zone `Mars/Base`",
+        ),
+        (
+            r#""type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.column": ["a", "b"]"#,
+            "put together from columns of which the header has no `b`",
+        ),
+        (
+            r#""type": {"type": "bytes", "logicalType": "decimal", "precision": 4}, "tidegate.rounding": "up""#,
+            "expected one of half-even, half-up and down",
+        ),
+    ] {
+        let error = Setup::fields(&format!(r#"{{"name": "a", {field}}}"#)).error_for("a");
         assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }

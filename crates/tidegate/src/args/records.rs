@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use tidegate::core::limits::MAX_ROW_SIZE;
 
-use crate::values::{self, Delimiter};
+use crate::values::{self, Delimiter, Pair};
 
 /// How the CSV is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -23,6 +23,23 @@ pub(crate) struct CsvArgs {
     #[arg(long, value_name = "TOKEN")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) null: Vec<String>,
+    /// How times are written: iso, epoch-seconds, epoch-millis, epoch-micros, epoch-nanos, or strptime patterns such as '%d.%m.%Y %H:%M', of which the
+    /// first that fits is taken; may be given several times [default: iso]
+    #[arg(long, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) time_format: Vec<String>,
+    /// Time zone of times that say none, by its IANA name such as Europe/Zurich [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_zone: Option<String>,
+    /// What becomes of times that the clocks of the zone show twice or never [default: error]
+    #[arg(long, value_enum, value_name = "CHOICE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_ambiguity: Option<AmbiguityChoice>,
+    /// Words of booleans instead of true/false and 1/0; may be given several times
+    #[arg(long, value_name = "TRUE/FALSE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) boolean: Vec<Pair<'/'>>,
     /// Longest row; a longer one is a bad row [default: 8MiB]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,6 +84,14 @@ pub(crate) struct RecordArgs {
     )]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) key: Vec<String>,
+    /// Column of a field, where their names differ and the schema does not say so; a field inside another by its path, address.city
+    #[arg(long, value_name = "FIELD=COLUMN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) map: Vec<Pair<'='>>,
+    /// How JSON values hold times [default: number]
+    #[arg(long, value_enum, value_name = "FORM")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) json_times: Option<JsonTimes>,
     /// Records without a key
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -78,6 +103,28 @@ impl RecordArgs {
     pub(crate) fn format(&self) -> Format {
         self.format.unwrap_or(Format::Avro)
     }
+}
+
+/// What becomes of a time that a zone's clocks show twice or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AmbiguityChoice {
+    /// The row is bad
+    Error,
+    /// The earlier point in time
+    Earlier,
+    /// The later point in time
+    Later,
+}
+
+/// How JSON values hold times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum JsonTimes {
+    /// As the number that Avro would hold
+    Number,
+    /// As ISO 8601 has them
+    Iso,
 }
 
 /// Form of the values.
