@@ -196,6 +196,11 @@ impl<R: Read> Content<R> {
         Ok(Self(State::decoding(compression, input)?))
     }
 
+    /// The content of `input`, which is known not to be compressed.
+    pub(crate) fn plain(input: R) -> Self {
+        Self(State::Plain(Cursor::new(Vec::new()).chain(input)))
+    }
+
     /// How it is compressed, once something was read.
     pub(crate) fn compression(&self) -> Option<Compression> {
         match &self.0 {

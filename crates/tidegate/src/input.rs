@@ -11,11 +11,13 @@ use std::io::{self, Cursor, Read, Take};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use encoding_rs::Encoding;
 use tidegate::core::Error;
 use tidegate::core::limits::READ_BUFFER;
 use tidegate::core::read::{CsvFormat, Header, RowReader, Source};
 
 use crate::decompress::{Compression, Content, unsupported};
+use crate::encoding::Text;
 use crate::failure::{Failure, Kind};
 use crate::progress::{Figures, Progress};
 use crate::report::grouped;
@@ -29,6 +31,8 @@ pub(crate) struct Input {
     path: PathBuf,
     header: Header,
     compression: Option<Compression>,
+    /// How its text is encoded, where that is not UTF-8.
+    encoding: Option<&'static Encoding>,
     from: From,
 }
 
@@ -60,6 +64,15 @@ struct Sample {
     is_cut: bool,
 }
 
+/// How an input is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InputFormat {
+    /// Its rows.
+    pub(crate) csv: CsvFormat,
+    /// Its text, where that is said.
+    pub(crate) encoding: Option<&'static Encoding>,
+}
+
 /// What a stream must be: readable on the load's thread.
 trait ReadDebug: Read + Send {}
 
@@ -75,7 +88,7 @@ impl Input {
     /// Opens `path` (`-` is standard input) and reads its header.
     pub(crate) fn prepare(
         path: &Path,
-        format: &CsvFormat,
+        format: &InputFormat,
         interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
         let prepared = Self::prepare_whole(path, format, interrupt);
@@ -91,7 +104,7 @@ impl Input {
 
     fn prepare_whole(
         path: &Path,
-        format: &CsvFormat,
+        format: &InputFormat,
         interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
         let unreadable = |error| {
@@ -115,9 +128,21 @@ impl Input {
         Self::file(path, format, file, metadata.len())
     }
 
-    fn file(path: &Path, format: &CsvFormat, file: File, length: u64) -> Result<Self, Failure> {
+    /// A reader of the first rows of the file at `path`; none where its header cannot be read like this.
+    pub(crate) fn peek(
+        path: &Path,
+        format: &InputFormat,
+    ) -> Result<Option<RowReader<impl Read>>, Failure> {
+        let file = File::open(path).map_err(|error| {
+            Failure::new(Kind::LocalIo, format!("cannot read {}", path.display())).because(error)
+        })?;
+        let text = Text::new(Content::new(file), format.encoding);
+        Ok(RowReader::open(text, format.csv.clone()).ok())
+    }
+
+    fn file(path: &Path, format: &InputFormat, file: File, length: u64) -> Result<Self, Failure> {
         let mut start = Vec::new();
-        let mut content = Content::new(file);
+        let mut content = Text::new(Content::new(file), format.encoding);
         let (header, header_bytes) = read_header(path, &mut content, format, &mut start)?;
         let missing = READ_BUFFER.saturating_sub(start.len()) as u64;
         let sampled = content.by_ref().take(missing).read_to_end(&mut start);
@@ -125,15 +150,17 @@ impl Input {
             let error = Error::input("cannot read the input", error);
             Failure::from(error).in_file(&name(path))
         })?;
-        let compression = content.compression();
-        let content_length = match compression {
-            None => OnceLock::from(length),
-            Some(_) => OnceLock::new(),
+        let compression = content.get_ref().compression();
+        let encoding = content.encoding();
+        let content_length = match (compression, encoding) {
+            (None, None) => OnceLock::from(length),
+            _ => OnceLock::new(),
         };
         Ok(Self {
             path: path.to_owned(),
             header,
             compression,
+            encoding,
             from: From::File(Regular {
                 length,
                 content_length: Arc::new(content_length),
@@ -144,19 +171,21 @@ impl Input {
 
     fn stream(
         path: &Path,
-        format: &CsvFormat,
+        format: &InputFormat,
         stream: impl Read + Send + 'static,
     ) -> Result<Self, Failure> {
         let mut start = Vec::new();
-        let mut content = Content::new(stream);
+        let mut content = Text::new(Content::new(stream), format.encoding);
         let (header, _) = read_header(path, &mut content, format, &mut start)?;
-        let compression = content.compression();
+        let compression = content.get_ref().compression();
+        let encoding = content.encoding();
         let whole: Box<dyn ReadDebug> = Box::new(Cursor::new(start).chain(content));
         let from = From::Stream(Mutex::new(Some(whole)));
         Ok(Self {
             path: path.to_owned(),
             header,
             compression,
+            encoding,
             from,
         })
     }
@@ -205,6 +234,9 @@ impl Input {
         if let Some(compression) = self.compression {
             text.push_str(&format!(" unpacked from {compression}"));
         }
+        if let Some(encoding) = self.encoding {
+            text.push_str(&format!(" in {}", encoding.name()));
+        }
         if let Some(rows) = self.rows_guess() {
             text.push_str(&format!(", about {} rows", grouped(rows)));
         }
@@ -224,7 +256,7 @@ impl Input {
     /// Reads a compressed file to its end, unless that was done. Checksums stand behind what they are of, so only then is it known that nothing of it is
     /// damaged; and how long its content is.
     pub(crate) fn check(&self, context: &Context) -> Result<(), Failure> {
-        let (From::File(file), Some(compression)) = (&self.from, self.compression) else {
+        let From::File(file) = &self.from else {
             return Ok(());
         };
         if self.length().is_some() {
@@ -232,7 +264,7 @@ impl Input {
         }
         let mut progress = Progress::new(context.terminal, "check", Some(file.length));
         let checked = self
-            .unpack(file, compression)
+            .unpack(file)
             .and_then(|mut content| content.read_through(&context.interrupt, &mut progress));
         progress.finish();
         match checked {
@@ -245,10 +277,14 @@ impl Input {
         }
     }
 
-    fn unpack(&self, file: &Regular, compression: Compression) -> io::Result<Unpacked> {
+    fn unpack(&self, file: &Regular) -> io::Result<Unpacked> {
         let input = File::open(&self.path)?.take(file.length);
+        let content = match self.compression {
+            Some(compression) => Content::compressed(compression, input)?,
+            None => Content::plain(input),
+        };
         Ok(Unpacked {
-            content: Content::compressed(compression, input)?,
+            content: Text::new(content, self.encoding),
             bytes: 0,
             length: Arc::clone(&file.content_length),
         })
@@ -265,9 +301,9 @@ impl Source for Input {
     /// Opens a file; a stream only once.
     fn open(&self) -> io::Result<Self::Reader> {
         match &self.from {
-            From::File(file) => Ok(match self.compression {
-                None => Box::new(File::open(&self.path)?),
-                Some(compression) => Box::new(self.unpack(file, compression)?),
+            From::File(file) => Ok(match (self.compression, self.encoding) {
+                (None, None) => Box::new(File::open(&self.path)?),
+                _ => Box::new(self.unpack(file)?),
             }),
             From::Stream(stream) => {
                 let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -287,10 +323,10 @@ impl Source for Input {
 fn read_header(
     path: &Path,
     input: &mut impl Read,
-    format: &CsvFormat,
+    format: &InputFormat,
     start: &mut Vec<u8>,
 ) -> Result<(Header, u64), Failure> {
-    let reader = RowReader::open(Tee { input, copy: start }, format.clone());
+    let reader = RowReader::open(Tee { input, copy: start }, format.csv.clone());
     let read = reader.map(|reader| (reader.header().clone(), reader.position().byte));
     // Looked at first: what is wrong with the header of a compressed file says nothing to people.
     if let Some((format, command)) = unsupported(start) {
@@ -330,7 +366,7 @@ impl<R: Read> Read for Tee<'_, R> {
 
 /// The content of a compressed file. Its end tells how long it is.
 struct Unpacked {
-    content: Content<Take<File>>,
+    content: Text<Content<Take<File>>>,
     bytes: u64,
     length: Arc<OnceLock<u64>>,
 }
@@ -345,7 +381,7 @@ impl Unpacked {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 // What it took of the file: how long the content is shows only at its end.
                 _ => progress.update(&Figures {
-                    bytes: self.content.bytes_taken(),
+                    bytes: self.content.get_ref().bytes_taken(),
                     ..Figures::default()
                 }),
             }
@@ -405,7 +441,7 @@ mod tests {
     fn open(content: &[u8]) -> Result<Input, Failure> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        Input::prepare(file.path(), &CsvFormat::default(), &Interrupt::default())
+        Input::prepare(file.path(), &InputFormat::default(), &Interrupt::default())
     }
 
     #[test]
@@ -431,7 +467,7 @@ mod tests {
         content.extend(b"1,2\n".repeat(200_000));
         std::fs::write(file.path(), pack(&content)).unwrap();
         let interrupt = Interrupt::default();
-        let input = Input::prepare(file.path(), &CsvFormat::default(), &interrupt).unwrap();
+        let input = Input::prepare(file.path(), &InputFormat::default(), &interrupt).unwrap();
         // Half of another frame, which is being written.
         let more = pack(&content);
         let grown = [pack(&content).as_slice(), &more[..more.len() / 2]].concat();
@@ -480,7 +516,7 @@ mod tests {
         assert_eq!(open(b"").unwrap_err().kind(), Kind::Input);
         let missing = Input::prepare(
             Path::new("/nowhere/a.csv"),
-            &CsvFormat::default(),
+            &InputFormat::default(),
             &Interrupt::default(),
         )
         .unwrap_err();
@@ -492,7 +528,7 @@ mod tests {
     fn a_stream_is_read_once_and_whole() {
         let input = Input::stream(
             Path::new("-"),
-            &CsvFormat::default(),
+            &InputFormat::default(),
             Cursor::new(b"a\n1\n2\n"),
         )
         .unwrap();

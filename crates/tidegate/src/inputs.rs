@@ -4,23 +4,30 @@
 
 use std::collections::HashSet;
 use std::fs::{self, Metadata};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tidegate::core::encode::{CellFormat, TimeAmbiguity, ValueFormat};
 use tidegate::core::infer::{InferOptions, Inferred, infer_all};
 use tidegate::core::job::JobIdentity;
 use tidegate::core::key::KeyChoice;
 use tidegate::core::limits::MAX_INPUTS;
-use tidegate::core::read::{CsvFormat, Header};
+use tidegate::core::read::{CsvFormat, Header, Ragged, ReadRow};
 use tidegate::core::schema::{PlanRequest, RecordPlan};
 
-use crate::args::{AmbiguityChoice, CsvArgs, Format, JsonTimes, RecordArgs};
+use crate::args::{AmbiguityChoice, CsvArgs, Format, JsonTimes, RaggedChoice, RecordArgs};
+use crate::encoding;
 use crate::failure::{Failure, Kind};
-use crate::input::Input;
+use crate::input::{Input, InputFormat};
 use crate::report::grouped;
 use crate::service::Context;
 use crate::signals::Interrupt;
-use crate::values::Pair;
+use crate::values::{Character, Delimiter, Pair};
+
+/// Delimiters that are looked for where none is said.
+const USUAL_DELIMITERS: [u8; 4] = *b",;\t|";
+
+/// So many rows show which delimiter a file has.
+const FIRST_ROWS: usize = 1_000;
 
 /// Opened inputs, at least one. All of them are written in the same way and have the same header.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub(crate) struct Inputs {
     all: Vec<Input>,
     csv: CsvArgs,
     format: CsvFormat,
+    /// How it was found out what they are written like, where that was not said.
+    evidence: Option<String>,
     cells: CellFormat,
     header: Header,
 }
@@ -39,7 +48,16 @@ impl Inputs {
         csv: &CsvArgs,
         interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
-        let format = csv_format(csv)?;
+        let paths = expand(paths)?;
+        let (delimiter, evidence) = match (csv.delimiter.unwrap_or_default(), paths.first()) {
+            (Delimiter::Byte(byte), _) => (byte, None),
+            (Delimiter::Auto, Some(first)) => {
+                let (byte, by) = find_delimiter(first, csv)?;
+                (byte, Some(by))
+            }
+            (Delimiter::Auto, None) => return Err(Failure::new(Kind::Usage, "there is no input")),
+        };
+        let format = input_format(csv, delimiter)?;
         if paths.len() > MAX_INPUTS {
             let message = format!(
                 "{} inputs: one load takes at most {MAX_INPUTS}, for its position names them all",
@@ -49,11 +67,9 @@ impl Inputs {
             return Err(failure.hint("load them in several runs, each with a --job of its own"));
         }
         if paths.len() > 1 {
-            paths
-                .iter()
-                .try_for_each(|path| refuse_stream(path.as_ref()))?;
+            paths.iter().try_for_each(|path| refuse_stream(path))?;
         }
-        let open = |path: &P| Input::prepare(path.as_ref(), &format, interrupt);
+        let open = |path: &PathBuf| Input::prepare(path, &format, interrupt);
         let all: Vec<Input> = paths.iter().map(open).collect::<Result<_, _>>()?;
         let Some(first) = all.first() else {
             return Err(Failure::new(Kind::Usage, "there is no input"));
@@ -62,8 +78,12 @@ impl Inputs {
         check_several(&all)?;
         Ok(Self {
             all,
-            csv: csv.resolved(),
-            format,
+            csv: CsvArgs {
+                delimiter: Some(Delimiter::Byte(delimiter)),
+                ..csv.resolved()
+            },
+            format: format.csv,
+            evidence,
             cells: cell_format(csv),
             header,
         })
@@ -127,6 +147,15 @@ impl Inputs {
 
     /// How many they are and how large, for people.
     pub(crate) fn describe(&self) -> String {
+        let mut text = self.describe_size();
+        if let Some(evidence) = &self.evidence {
+            text.push_str(", ");
+            text.push_str(evidence);
+        }
+        text
+    }
+
+    fn describe_size(&self) -> String {
         if let [only] = self.all.as_slice() {
             return only.describe();
         }
@@ -241,20 +270,133 @@ fn value_format(format: Format) -> ValueFormat {
     }
 }
 
-fn csv_format(csv: &CsvArgs) -> Result<CsvFormat, Failure> {
+/// How the inputs are written, as far as that is typed.
+fn input_format(csv: &CsvArgs, delimiter: u8) -> Result<InputFormat, Failure> {
     let max_row_size = usize::try_from(csv.max_row_size()).map_err(|_| {
         Failure::new(
             Kind::Usage,
             "--max-row-size is larger than this machine can address",
         )
     })?;
+    let usual = CsvFormat::default();
     let format = CsvFormat {
-        delimiter: csv.delimiter.unwrap_or_default().0,
+        delimiter,
+        quote: csv.quote.map_or(usual.quote, |quote| quote.0),
+        escape: csv.escape.map(|escape| escape.0),
+        comment: csv.comment.map(|comment| comment.0),
+        trim: csv.trim,
+        has_header: !csv.no_header,
+        columns: csv.columns.clone(),
+        ragged: match csv.ragged {
+            None | Some(RaggedChoice::Error) => Ragged::Error,
+            Some(RaggedChoice::Pad) => Ragged::Pad,
+            Some(RaggedChoice::DropExtra) => Ragged::DropExtra,
+        },
         max_row_size,
-        ..CsvFormat::default()
     };
     format.check()?;
-    Ok(format)
+    let encoding = csv.encoding.as_deref().map(encoding::parse).transpose();
+    Ok(InputFormat {
+        csv: format,
+        encoding: encoding
+            .map_err(|why| Failure::new(Kind::Usage, why))?
+            .flatten(),
+    })
+}
+
+/// The delimiter that the first rows of an input show: the only one of the usual ones that parts all of them into the same number of cells.
+fn find_delimiter(path: &Path, csv: &CsvArgs) -> Result<(u8, String), Failure> {
+    let name = path.display();
+    if refuse_stream(path).is_err() {
+        let message =
+            format!("--delimiter auto reads the beginning twice, and {name} can be read only once");
+        return Err(
+            Failure::new(Kind::Usage, message).hint("say which it is, as in --delimiter ';'")
+        );
+    }
+    let mut fitting = Vec::new();
+    for delimiter in USUAL_DELIMITERS {
+        // One that is the quote, say, is not meant.
+        let Ok(format) = input_format(csv, delimiter) else {
+            continue;
+        };
+        if let Some((rows, columns)) = first_rows(path, &format)? {
+            fitting.push((delimiter, rows, columns));
+        }
+    }
+    let shown = |delimiters: &[u8]| {
+        let shown = delimiters.iter().map(|byte| Character(*byte).to_string());
+        shown.collect::<Vec<_>>().join(" ")
+    };
+    match fitting.as_slice() {
+        [(delimiter, rows, columns)] => {
+            let delimiter = *delimiter;
+            let by = format!(
+                "delimiter {} by {rows} rows of {columns} cells",
+                shown(&[delimiter])
+            );
+            Ok((delimiter, by))
+        }
+        [] => {
+            let message = format!(
+                "which delimiter {name} has cannot be told: none of {} parts all of its first rows into the same number of cells",
+                shown(&USUAL_DELIMITERS)
+            );
+            Err(Failure::new(Kind::Input, message).hint("say which it is, as in --delimiter ';'"))
+        }
+        several => {
+            let all: Vec<u8> = several.iter().map(|(delimiter, ..)| *delimiter).collect();
+            let message = format!(
+                "which delimiter {name} has cannot be told: each of {} parts all of its first rows into the same number of cells",
+                shown(&all)
+            );
+            Err(Failure::new(Kind::Input, message).hint("say which it is, as in --delimiter ';'"))
+        }
+    }
+}
+
+/// How many of an input's first rows there are, the header among them, and how many cells each has, if that is the same number for all of them and at
+/// least two.
+fn first_rows(path: &Path, format: &InputFormat) -> Result<Option<(usize, usize)>, Failure> {
+    let mut reader = match Input::peek(path, format)? {
+        Some(reader) => reader,
+        None => return Ok(None),
+    };
+    let columns = reader.header().len();
+    let mut rows = usize::from(format.csv.has_header);
+    while rows < FIRST_ROWS {
+        match reader.next().map_err(Failure::from)? {
+            ReadRow::Row(_) => rows += 1,
+            ReadRow::Bad(_) => return Ok(None),
+            ReadRow::Idle => {}
+            ReadRow::End => break,
+        }
+    }
+    Ok((columns > 1 && rows > 0).then_some((rows, columns)))
+}
+
+/// The files that are meant: a name with `*`, `?` or `[` that no file has is a pattern.
+fn expand<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<PathBuf>, Failure> {
+    let mut all = Vec::with_capacity(paths.len());
+    for path in paths {
+        let path = path.as_ref();
+        let pattern = path.to_str().filter(|text| text.contains(['*', '?', '[']));
+        let Some(pattern) = pattern.filter(|_| !path.exists()) else {
+            all.push(path.to_owned());
+            continue;
+        };
+        let found = glob::glob(pattern).map_err(|error| {
+            Failure::new(Kind::Usage, format!("{pattern} is no pattern of names")).because(error)
+        })?;
+        // In the order of their names, which is that of the crate too; what cannot be read is said when it is opened.
+        let before = all.len();
+        all.extend(found.filter_map(Result::ok));
+        if all.len() == before {
+            let message = format!("no file has a name like {pattern}");
+            return Err(Failure::new(Kind::LocalIo, message));
+        }
+    }
+    Ok(all)
 }
 
 fn cell_format(csv: &CsvArgs) -> CellFormat {

@@ -12,6 +12,7 @@
 mod args;
 mod commands;
 mod decompress;
+mod encoding;
 mod failure;
 mod input;
 mod inputs;

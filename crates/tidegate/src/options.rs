@@ -211,7 +211,7 @@ mod tests {
                 records.key = vec!["b".to_owned()];
             }),
             ("--delimiter", |_, csv| {
-                csv.delimiter = Some(Delimiter(b';'));
+                csv.delimiter = Some(Delimiter::Byte(b';'));
             }),
             ("--null", |_, csv| {
                 csv.null = vec!["NA".to_owned()];

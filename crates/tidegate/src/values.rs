@@ -150,47 +150,25 @@ impl<const BETWEEN: char> FromStr for Pair<BETWEEN> {
     }
 }
 
-/// The byte that separates columns.
+/// One ASCII character other than a line end, as it is typed: itself, `\\t` or `tab`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub(crate) struct Delimiter(pub(crate) u8);
+pub(crate) struct Character(pub(crate) u8);
 
-impl Default for Delimiter {
-    fn default() -> Self {
-        Self(b',')
-    }
-}
-
-impl From<Delimiter> for String {
-    fn from(delimiter: Delimiter) -> Self {
-        delimiter.to_string()
-    }
-}
-
-impl TryFrom<String> for Delimiter {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl FromStr for Delimiter {
+impl FromStr for Character {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.as_bytes() {
             b"\\t" | b"tab" => Ok(Self(b'\t')),
-            [b'"' | b'\r' | b'\n'] => {
-                Err("a quote or a line end cannot separate columns".to_owned())
-            }
+            [b'\r' | b'\n'] => Err("a line end ends rows".to_owned()),
             [byte] if byte.is_ascii() => Ok(Self(*byte)),
-            _ => Err("a delimiter is one ASCII character, or \\t".to_owned()),
+            _ => Err("expected one ASCII character, or \\t".to_owned()),
         }
     }
 }
 
-impl fmt::Display for Delimiter {
+impl fmt::Display for Character {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             b'\t' => f.write_str("\\t"),
@@ -198,6 +176,89 @@ impl fmt::Display for Delimiter {
         }
     }
 }
+
+/// The byte that separates columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) enum Delimiter {
+    /// This one.
+    Byte(u8),
+    /// The one that the input's first rows show.
+    Auto,
+}
+
+impl Default for Delimiter {
+    fn default() -> Self {
+        Self::Byte(b',')
+    }
+}
+
+impl FromStr for Delimiter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "\"" => Err("a quote cannot separate columns".to_owned()),
+            text => text.parse().map(|Character(byte)| Self::Byte(byte)),
+        }
+    }
+}
+
+impl fmt::Display for Delimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Byte(byte) => Character(*byte).fmt(f),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+/// The byte that encloses cells, if any does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct Quote(pub(crate) Option<u8>);
+
+impl FromStr for Quote {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            text => text.parse().map(|Character(byte)| Self(Some(byte))),
+        }
+    }
+}
+
+impl fmt::Display for Quote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(byte) => Character(byte).fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// Values that are kept as they are typed.
+macro_rules! kept_as_text {
+    ($($kind:ty),*) => {$(
+        impl From<$kind> for String {
+            fn from(value: $kind) -> Self {
+                value.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $kind {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+    )*};
+}
+
+kept_as_text!(Character, Delimiter, Quote);
 
 #[cfg(test)]
 mod tests {
@@ -270,8 +331,11 @@ mod tests {
 
     #[test]
     fn delimiters_are_one_ascii_character() {
-        assert_eq!(";".parse(), Ok(Delimiter(b';')));
-        assert_eq!("\\t".parse(), Ok(Delimiter(b'\t')));
+        assert_eq!(";".parse(), Ok(Delimiter::Byte(b';')));
+        assert_eq!("\\t".parse(), Ok(Delimiter::Byte(b'\t')));
+        assert_eq!("auto".parse(), Ok(Delimiter::Auto));
+        assert_eq!("none".parse(), Ok(Quote(None)));
+        assert_eq!("\"".parse(), Ok(Quote(Some(b'"'))));
         for wrong in ["", "ab", "\"", "\n", "é"] {
             assert!(wrong.parse::<Delimiter>().is_err(), "{wrong}");
         }

@@ -14,21 +14,6 @@ use tidegate_broker::{Action, ApiKey, Rule};
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::{Cluster, for_each_cluster};
 
-impl Load<'_> {
-    /// A load that a group holds back from the `rows`th record of the job on, killed when the topic has `there` records.
-    fn kill_at(&self, rows: i64, there: i64, more: &[&str]) {
-        let (group, limit) = (self.cluster.unique("group"), rows.to_string());
-        let held = ["--hold-group", &group, "--hold-limit", &limit];
-        let load = self.publish().args(held).args(more).start();
-        wait_until(PATIENCE, || count(self.cluster, &self.topic) >= there).unwrap();
-        assert_eq!(load.kill().code, None);
-    }
-
-    fn kill_after(&self, rows: i64, more: &[&str]) {
-        self.kill_at(rows, rows, more);
-    }
-}
-
 #[test]
 fn a_killed_load_goes_on_where_it_was_committed() {
     for_each_cluster(|cluster| {

@@ -1,5 +1,6 @@
 //! How a CSV file is written.
 
+use super::Header;
 use crate::limits::MAX_ROW_SIZE;
 use crate::{Error, Result};
 
@@ -8,10 +9,35 @@ use crate::{Error, Result};
 pub struct CsvFormat {
     /// The byte between two fields of a row; `,` by default.
     pub delimiter: u8,
-    /// The byte that encloses fields; `"` by default. Doubled inside a field, it stands for itself.
-    pub quote: u8,
+    /// The byte that encloses fields; `"` by default, none where quotes mean nothing. Doubled inside a field, it stands for itself.
+    pub quote: Option<u8>,
+    /// The byte that takes its meaning from the delimiter, quote, line end or escape behind it, inside quotes and outside; none by default. Before
+    /// anything else it stands for itself.
+    pub escape: Option<u8>,
+    /// The byte with which lines begin that are no rows, wherever a row could begin; none by default.
+    pub comment: Option<u8>,
+    /// Whether blanks and tabs around a field, outside its quotes, are left out.
+    pub trim: bool,
+    /// Whether the first row holds the names of the columns.
+    pub has_header: bool,
+    /// Names of the columns instead of those in the file; without a header, `c1`, `c2` and so on by default.
+    pub columns: Vec<String>,
+    /// What becomes of rows with another number of fields than there are columns.
+    pub ragged: Ragged,
     /// The largest raw row in bytes, its line end not counted; 8 MiB by default. Larger ones are bad rows.
     pub max_row_size: usize,
+}
+
+/// What becomes of rows with another number of fields than there are columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ragged {
+    /// They are bad rows.
+    #[default]
+    Error,
+    /// Fields that are missing at the end are empty; surplus ones are an error.
+    Pad,
+    /// Surplus fields at the end are left out; missing ones are an error.
+    DropExtra,
 }
 
 impl CsvFormat {
@@ -21,21 +47,40 @@ impl CsvFormat {
     /// Checks that the parts can be told apart.
     ///
     /// # Errors
-    /// [`ErrorKind::Option`](crate::ErrorKind::Option) when delimiter and quote are the same or a line end, or the size limit is out of range.
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) when two of delimiter, quote, escape and comment are the same or one is a line end, a name
+    /// of a column stands twice, or the size limit is out of range.
     pub fn check(&self) -> Result<()> {
-        if self.delimiter == self.quote {
-            return Err(Error::option(format!(
-                "delimiter and quote are the same character, {}",
-                show_byte(self.quote)
-            )));
-        }
-        for (what, byte) in [("delimiter", self.delimiter), ("quote", self.quote)] {
+        let mut known: Vec<(&str, u8)> = Vec::new();
+        let parts = [
+            ("delimiter", Some(self.delimiter)),
+            ("quote", self.quote),
+            ("escape", self.escape),
+            ("comment", self.comment),
+        ];
+        for (what, byte) in parts {
+            let Some(byte) = byte else { continue };
             if byte == b'\n' || byte == b'\r' {
                 return Err(Error::option(format!(
                     "the {what} is {}, which ends rows",
                     show_byte(byte)
                 )));
             }
+            if let Some((other, _)) = known.iter().find(|(_, known)| *known == byte) {
+                return Err(Error::option(format!(
+                    "{other} and {what} are the same character, {}",
+                    show_byte(byte)
+                )));
+            }
+            known.push((what, byte));
+        }
+        if self.trim && matches!(self.delimiter, b' ') {
+            return Err(Error::option(
+                "blanks are the delimiter, and cannot be left out around fields",
+            ));
+        }
+        if !self.columns.is_empty() {
+            Header::new(self.columns.iter().cloned())
+                .map_err(|error| Error::option(error.message().to_owned()))?;
         }
         if self.max_row_size == 0 || self.max_row_size > Self::HIGHEST_MAX_ROW_SIZE {
             return Err(Error::option(format!(
@@ -51,7 +96,13 @@ impl Default for CsvFormat {
     fn default() -> Self {
         Self {
             delimiter: b',',
-            quote: b'"',
+            quote: Some(b'"'),
+            escape: None,
+            comment: None,
+            trim: false,
+            has_header: true,
+            columns: Vec::new(),
+            ragged: Ragged::Error,
             max_row_size: MAX_ROW_SIZE,
         }
     }
@@ -71,7 +122,7 @@ mod tests {
         let default = CsvFormat::default();
         default.check().unwrap();
         let same = CsvFormat {
-            quote: b',',
+            quote: Some(b','),
             ..default.clone()
         };
         assert!(
@@ -80,6 +131,21 @@ mod tests {
                 .to_string()
                 .contains("same character, `,`")
         );
+        let same = CsvFormat {
+            escape: Some(b'"'),
+            ..default.clone()
+        };
+        assert!(
+            same.check()
+                .unwrap_err()
+                .to_string()
+                .contains("quote and escape are the same character")
+        );
+        let twice = CsvFormat {
+            columns: vec!["a".into(), "a".into()],
+            ..default.clone()
+        };
+        assert!(twice.check().unwrap_err().to_string().contains("`a`"));
         let newline = CsvFormat {
             delimiter: b'\n',
             ..default.clone()

@@ -11,6 +11,8 @@
 //!   with text right behind the quote, which is where a forgotten quote meets the next quoted field of the file;
 //! - blank lines are skipped and counted, except in files of one column, where they are rows with an empty field.
 //!
+//! What a [`CsvFormat`] says beyond that (escapes, comments, blanks around fields, no header, ragged rows) is never guessed.
+//!
 //! The outcome depends on the bytes alone, never on how they arrive: the splitter sees windows that are cut by row and size limit, not
 //! by buffer. One row at a time is held in memory, so memory is bounded by the size limit for any input.
 //!
@@ -29,7 +31,7 @@ mod row;
 mod split;
 mod trail;
 
-pub use format::CsvFormat;
+pub use format::{CsvFormat, Ragged};
 pub use header::Header;
 pub use reader::{ReadRow, RowReader};
 pub(crate) use row::show_text;

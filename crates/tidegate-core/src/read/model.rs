@@ -64,9 +64,13 @@ fn model_row(rest: &[u8], format: &CsvFormat) -> (ModelEnd, Vec<Vec<u8>>, bool) 
     let (mut fields, mut fault, mut at) = (Vec::new(), false, 0);
     loop {
         let mut field = Vec::new();
-        if window.get(at) == Some(&format.quote) {
+        if window
+            .get(at)
+            .copied()
+            .is_some_and(|byte| Some(byte) == format.quote)
+        {
             let open = at;
-            match model_quoted(window, open, cut, format.quote) {
+            match model_quoted(window, open, cut, window[open]) {
                 Ok((text, close)) => (field, at) = (text, close + 1),
                 Err(end) => return (end, fields, fault),
             }
@@ -81,7 +85,7 @@ fn model_row(rest: &[u8], format: &CsvFormat) -> (ModelEnd, Vec<Vec<u8>>, bool) 
             }
         }
         while at < window.len() && !ends_field(at) {
-            fault |= window[at] == format.quote;
+            fault |= Some(window[at]) == format.quote;
             field.push(window[at]);
             at += 1;
         }

@@ -8,9 +8,11 @@ use memchr::memchr2;
 use super::buffer::Buffer;
 use super::format::show_byte;
 use super::row::show_text;
-use super::split::{Fault, FaultKind, Found, Splitter, count_line_ends, line_end, unescape_into};
+use super::split::{Fault, FaultKind, Found, Specials, Splitter, count_line_ends, line_end};
 use super::trail::Trail;
-use super::{BadRow, BadRowKind, CsvFormat, Header, Mark, Marks, Place, Position, Row, Start};
+use super::{
+    BadRow, BadRowKind, CsvFormat, Header, Mark, Marks, Place, Position, Ragged, Row, Start,
+};
 use crate::digest::PrefixDigest;
 use crate::error::ErrorPosition;
 use crate::limits::KEPT_OF_OVERSIZED;
@@ -50,7 +52,10 @@ pub enum ReadRow<'a> {
 pub struct RowReader<R> {
     input: R,
     max_row_size: usize,
-    quote: u8,
+    specials: Specials,
+    quote: Option<u8>,
+    comment: Option<u8>,
+    ragged: Ragged,
     header: Header,
     buffer: Buffer,
     splitter: Splitter,
@@ -112,7 +117,7 @@ impl<R: Read> RowReader<R> {
         let (hold_last, position) = (start.hold_last, start.position);
         let mut reader = Self::bare(input, format, start);
         reader.skip_byte_order_mark()?;
-        let header = reader.read_header()?;
+        let header = reader.read_header(format)?;
         reader.splitter.keep_fields(header.len() + 1);
         reader.header = header;
         reader.rows = position.row;
@@ -120,7 +125,7 @@ impl<R: Read> RowReader<R> {
         if hold_last {
             reader.buffer.hold_last();
         }
-        if hold_last && reader.line_end == 0 {
+        if hold_last && reader.line_end == 0 && format.has_header {
             // It may not be the whole header yet.
             (reader.start, reader.line) = (position, position.line);
             reader.hold();
@@ -186,10 +191,13 @@ impl<R: Read> RowReader<R> {
         Self {
             input,
             max_row_size: format.max_row_size,
+            specials: Specials::of(format),
             quote: format.quote,
+            comment: format.comment,
+            ragged: format.ragged,
             header: Header::none(),
             buffer: Buffer::new(position.byte, before),
-            splitter: Splitter::new(format.delimiter, format.quote),
+            splitter: Splitter::new(format),
             start: position,
             raw_len: 0,
             line_end: usize::from(end.line_end != LineEnd::Missing),
@@ -385,7 +393,7 @@ impl<R: Read> RowReader<R> {
         let bounds = self.splitter.bounds().get(index)?;
         let text = bad.raw.get(bounds.start..bounds.end)?;
         let mut field = Vec::with_capacity(text.len());
-        unescape_into(&mut field, text, self.quote);
+        self.specials.unescape_into(&mut field, text);
         Some(field)
     }
 
@@ -394,6 +402,9 @@ impl<R: Read> RowReader<R> {
     pub(crate) fn advance(&mut self, marks: Option<&Marks>) -> Result<Advance> {
         loop {
             if !self.is_mid_row {
+                if self.comment.is_some() {
+                    self.skip_comments(marks)?;
+                }
                 self.splitter.begin();
                 self.start = self.position();
             }
@@ -424,7 +435,10 @@ impl<R: Read> RowReader<R> {
                     self.size_reason(),
                 )));
             }
-            if self.splitter.fields() != self.header.len() && self.header.len() != 0 {
+            if self.splitter.fields() != self.header.len()
+                && self.header.len() != 0
+                && !self.splitter.even_out(self.header.len(), self.ragged)
+            {
                 return Ok(Advance::bad(self.ragged(len, line_end)));
             }
             if self.splitter.has_doubled_quotes() {
@@ -432,6 +446,43 @@ impl<R: Read> RowReader<R> {
             }
             self.take(len, line_end);
             return Ok(Advance::Row);
+        }
+    }
+
+    /// Passes over lines that begin with the comment's byte.
+    #[cold]
+    fn skip_comments(&mut self, marks: Option<&Marks>) -> Result<()> {
+        loop {
+            if self.buffer.len() == 0 && !self.buffer.has_ended() {
+                self.start = self.position();
+                self.fill_at_last(marks)?;
+            }
+            if self.buffer.bytes().first().copied() != self.comment {
+                return Ok(());
+            }
+            self.start = self.position();
+            let line_end = loop {
+                let bytes = self.buffer.bytes();
+                let is_last = self.buffer.has_ended();
+                let found = memchr2(b'\n', b'\r', bytes);
+                let at = found.unwrap_or(bytes.len());
+                match found.map(|at| line_end(bytes, at, bytes.len(), is_last)) {
+                    Some(Some(line_end)) => {
+                        self.buffer.consume(at);
+                        break line_end;
+                    }
+                    None if is_last => {
+                        self.buffer.consume(at);
+                        break 0;
+                    }
+                    // What was seen of a long line needs no place.
+                    None | Some(None) => self.buffer.consume(at),
+                }
+                self.fill_at_last(marks)?;
+            };
+            self.buffer.consume(line_end);
+            self.line_end = line_end;
+            self.line += u64::from(line_end > 0);
         }
     }
 
@@ -631,13 +682,13 @@ impl<R: Read> RowReader<R> {
         // What is shown must not depend on how much happens to be buffered either.
         let size = self.buffer.len().min(self.max_row_size + 2);
         let bytes = &self.buffer.bytes()[..size];
-        let quote = show_byte(self.quote);
+        let quote = show_byte(self.quote.unwrap_or(b'"'));
         let line = self.start.line + count_line_ends(&bytes[..fault.at]);
         let around = &bytes[fault.at.saturating_sub(20)..bytes.len().min(fault.at + 20)];
         let around = show_text(
             around
                 .split(|byte| matches!(byte, b'\n' | b'\r'))
-                .find(|part| part.contains(&self.quote))
+                .find(|part| part.iter().any(|byte| Some(*byte) == self.quote))
                 .unwrap_or(around),
         );
         let reason = match fault.kind {
@@ -733,7 +784,10 @@ impl<R: Read> RowReader<R> {
         Ok(())
     }
 
-    fn read_header(&mut self) -> Result<Header> {
+    fn read_header(&mut self, format: &CsvFormat) -> Result<Header> {
+        if !format.has_header {
+            return self.header_of_none(format);
+        }
         let mut advance = self.advance(None)?;
         while matches!(advance, Advance::Idle) {
             advance = self.advance(None)?;
@@ -745,6 +799,9 @@ impl<R: Read> RowReader<R> {
                 return Err(self.header_error(message, bad.column));
             }
             Advance::End => return Err(Error::empty_input()),
+        }
+        if !format.columns.is_empty() {
+            return self.given_header(format);
         }
         let mut names = Vec::with_capacity(self.splitter.fields());
         for (index, name) in self.current().fields().enumerate() {
@@ -758,7 +815,50 @@ impl<R: Read> RowReader<R> {
             };
             names.push(name.to_owned());
         }
-        Header::new(names).map_err(|error| self.header_error(error.message().to_owned(), None))
+        Header::read(names).map_err(|error| self.header_error(error.message().to_owned(), None))
+    }
+
+    /// The columns of an input without a header: as many as its first row has, which is not taken.
+    fn header_of_none(&mut self, format: &CsvFormat) -> Result<Header> {
+        if !format.columns.is_empty() {
+            return Header::new(format.columns.iter().cloned());
+        }
+        loop {
+            if self.comment.is_some() {
+                self.skip_comments(None)?;
+            }
+            self.splitter.begin();
+            self.start = self.position();
+            let found = match self.split(None)? {
+                Split::Found(found) => found,
+                Split::Idle => continue,
+                Split::End => return Err(Error::empty_input()),
+            };
+            let (Found::Row { len, line_end }, None) = (found, self.splitter.fault()) else {
+                let message = "the first row cannot be read, so how many columns there are is not known: --columns names them";
+                return Err(self.header_error(message, None));
+            };
+            if len == 0 && self.splitter.fields() == 1 && line_end > 0 {
+                // Before the first row even a file of one column has blank lines only.
+                self.buffer.consume(line_end);
+                self.line += 1;
+                continue;
+            }
+            let names = (1..=self.splitter.fields()).map(|number| format!("c{number}"));
+            return Header::new(names)
+                .map_err(|error| self.header_error(error.message().to_owned(), None));
+        }
+    }
+
+    /// The names that were given for the columns of the header that was read.
+    fn given_header(&self, format: &CsvFormat) -> Result<Header> {
+        let (found, given) = (self.splitter.fields(), format.columns.len());
+        if found != given {
+            let message =
+                format!("the header has {found} columns, and {given} names are given for them");
+            return Err(self.header_error(message, None));
+        }
+        Header::new(format.columns.iter().cloned())
     }
 
     fn header_error(&self, message: impl Into<Cow<'static, str>>, column: Option<String>) -> Error {

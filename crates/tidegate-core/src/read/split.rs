@@ -11,6 +11,7 @@
 use memchr::{memchr, memchr2};
 
 use super::row::FieldBounds;
+use super::{CsvFormat, Ragged};
 use crate::limits::MAX_COLUMNS;
 
 /// What was found from the start of a row on. Whether the row is sound, [`Splitter::fault`] says.
@@ -68,8 +69,10 @@ enum Next {
 /// Splits one row after the other. Offsets count from the start of the row.
 #[derive(Debug)]
 pub(super) struct Splitter {
-    delimiter: u8,
-    quote: u8,
+    specials: Specials,
+    trim: bool,
+    /// There is more to look for than the four bytes.
+    is_careful: bool,
     delimiters: u64,
     quotes: u64,
     bounds: Vec<FieldBounds>,
@@ -96,12 +99,17 @@ const LINE_FEEDS: u64 = ONES * b'\n' as u64;
 const CARRIAGE_RETURNS: u64 = ONES * b'\r' as u64;
 
 impl Splitter {
-    pub(super) fn new(delimiter: u8, quote: u8) -> Self {
+    pub(super) fn new(format: &CsvFormat) -> Self {
+        let CsvFormat {
+            delimiter, trim, ..
+        } = *format;
         Self {
-            delimiter,
-            quote,
+            specials: Specials::of(format),
+            trim,
+            is_careful: trim || format.escape.is_some(),
             delimiters: ONES * u64::from(delimiter),
-            quotes: ONES * u64::from(quote),
+            // Without a quote the delimiter is looked for twice.
+            quotes: ONES * u64::from(format.quote.unwrap_or(delimiter)),
             bounds: Vec::new(),
             kept_fields: MAX_COLUMNS + 1,
             surplus_fields: 0,
@@ -212,6 +220,7 @@ impl Splitter {
     pub(super) fn advance(&mut self, bytes: &[u8], limit: usize, is_last: bool) -> Option<Found> {
         loop {
             let next = match self.state {
+                State::Plain if self.is_careful => self.plain_carefully(bytes, limit, is_last),
                 State::Plain => self.plain(bytes, limit, is_last),
                 State::Quoted { open } => self.quoted(bytes, limit, is_last, open),
             };
@@ -238,7 +247,7 @@ impl Splitter {
 
     #[inline]
     fn plain(&mut self, bytes: &[u8], limit: usize, is_last: bool) -> Next {
-        let delimiter = self.delimiter;
+        let delimiter = self.specials.delimiter;
         let mut field_start = self.field_start;
         let mut seen = self.seen;
         let mut word_at = self.at;
@@ -284,7 +293,7 @@ impl Splitter {
     /// A quote or a carriage return outside quotes.
     #[cold]
     fn rare(&mut self, bytes: &[u8], at: usize, limit: usize, is_last: bool) -> Next {
-        if bytes[at] == self.quote {
+        if Some(bytes[at]) == self.specials.quote {
             self.has_quotes = true;
             self.at = at + 1;
             if at == self.field_start {
@@ -303,18 +312,134 @@ impl Splitter {
         }
     }
 
-    fn quoted(&mut self, bytes: &[u8], limit: usize, is_last: bool, open: usize) -> Next {
-        let Some(found) = memchr(self.quote, &bytes[self.at..limit]) else {
-            self.at = limit;
-            return if is_last {
-                self.broken(FaultKind::Unclosed, open)
-            } else {
-                Next::More
-            };
+    /// As [`plain`](Self::plain), byte by byte: escapes, and blanks around fields.
+    fn plain_carefully(&mut self, bytes: &[u8], limit: usize, is_last: bool) -> Next {
+        while self.at < limit {
+            let at = self.at;
+            let byte = bytes[at];
+            self.seen |= u64::from(byte);
+            if Some(byte) == self.specials.escape {
+                match self.escaped(bytes, at, limit, is_last) {
+                    Some(len) => self.at += len,
+                    None => return Next::More,
+                }
+                continue;
+            }
+            if byte == self.specials.delimiter {
+                self.push_trimmed(bytes, at);
+                self.field_start = at + 1;
+            } else if Some(byte) == self.specials.quote {
+                self.has_quotes = true;
+                let before = &bytes[self.field_start..at];
+                if before.is_empty() || self.trim && before.iter().all(|byte| is_blank(*byte)) {
+                    self.at = at + 1;
+                    self.state = State::Quoted { open: at };
+                    return Next::State;
+                }
+                self.note(FaultKind::BareQuote, at);
+            } else if byte == b'\n' || byte == b'\r' {
+                let Some(line_end) = line_end(bytes, at, limit, is_last) else {
+                    return Next::More;
+                };
+                self.push_trimmed(bytes, at);
+                return Next::Found(Found::Row { len: at, line_end });
+            }
+            self.at += 1;
+        }
+        if is_last {
+            self.push_trimmed(bytes, limit);
+            return Next::Found(Found::Row {
+                len: limit,
+                line_end: 0,
+            });
+        }
+        Next::More
+    }
+
+    /// How many bytes the escape at `at` and what it takes the meaning of have; `None` if it takes more bytes to tell.
+    fn escaped(&mut self, bytes: &[u8], at: usize, limit: usize, is_last: bool) -> Option<usize> {
+        if at + 1 == limit {
+            return is_last.then_some(1);
+        }
+        let behind = bytes[at + 1];
+        if !self.specials.is_escapable(behind) {
+            return Some(1);
+        }
+        let len = match behind {
+            b'\r' => 1 + line_end(bytes, at + 1, limit, is_last)?,
+            _ => 2,
         };
-        let close = self.at + found;
+        (self.has_quotes, self.has_doubled_quotes) = (true, true);
+        Some(len)
+    }
+
+    /// Pushes an unquoted field that ends at `end`.
+    fn push_trimmed(&mut self, bytes: &[u8], end: usize) {
+        let (mut start, mut end) = (self.field_start, end);
+        if self.trim {
+            while start < end && is_blank(bytes[start]) {
+                start += 1;
+            }
+            while start < end && is_blank(bytes[end - 1]) {
+                end -= 1;
+            }
+        }
+        self.push(start, end);
+    }
+
+    /// The next quote in a quoted field from where it has come to, past what is escaped. `Err(true)`: there is none before the limit; `Err(false)`: it takes more
+    /// bytes to tell.
+    fn find_quote(
+        &mut self,
+        bytes: &[u8],
+        limit: usize,
+        is_last: bool,
+    ) -> std::result::Result<usize, bool> {
+        let Some(quote) = self.specials.quote else {
+            return Err(true);
+        };
+        let Some(escape) = self.specials.escape else {
+            let found = memchr(quote, &bytes[self.at..limit]);
+            return found.map(|found| self.at + found).ok_or(true);
+        };
+        while let Some(found) = memchr2(quote, escape, &bytes[self.at..limit]) {
+            let at = self.at + found;
+            if bytes[at] == quote {
+                return Ok(at);
+            }
+            self.at = at;
+            self.at += self.escaped(bytes, at, limit, is_last).ok_or(false)?;
+        }
+        Err(true)
+    }
+
+    fn quoted(&mut self, bytes: &[u8], limit: usize, is_last: bool, open: usize) -> Next {
+        let close = match self.find_quote(bytes, limit, is_last) {
+            Ok(close) => close,
+            Err(false) => return Next::More,
+            Err(true) => {
+                self.at = limit;
+                return if is_last {
+                    self.broken(FaultKind::Unclosed, open)
+                } else {
+                    Next::More
+                };
+            }
+        };
         self.at = close;
-        let after = close + 1;
+        let mut after = close + 1;
+        if after < limit && Some(bytes[after]) == self.specials.quote {
+            self.has_doubled_quotes = true;
+            self.at = after + 1;
+            return Next::State;
+        }
+        while self.trim
+            && after < limit
+            && is_blank(bytes[after])
+            && bytes[after] != self.specials.delimiter
+        {
+            after += 1;
+        }
         if after == limit {
             if !is_last {
                 return Next::More;
@@ -326,12 +451,7 @@ impl Splitter {
             });
         }
         let byte = bytes[after];
-        if byte == self.quote {
-            self.has_doubled_quotes = true;
-            self.at = after + 1;
-            return Next::State;
-        }
-        if byte == self.delimiter {
+        if byte == self.specials.delimiter {
             self.push(open + 1, close);
             self.field_start = after + 1;
             self.at = after + 1;
@@ -383,6 +503,27 @@ impl Splitter {
         Next::Found(Found::Row { len, line_end })
     }
 
+    /// Makes a sound row one of so many fields, if that is allowed; says whether it is one now.
+    #[cold]
+    pub(super) fn even_out(&mut self, columns: usize, ragged: Ragged) -> bool {
+        let found = self.fields();
+        match ragged {
+            Ragged::Pad if found < columns => {
+                // Bounds of nothing, at the end of the row.
+                let end = self.bounds.last().map_or(0, |last| last.end);
+                let nothing = FieldBounds { start: end, end };
+                self.bounds.resize(columns, nothing);
+                true
+            }
+            Ragged::DropExtra if found > columns => {
+                self.bounds.truncate(columns);
+                self.surplus_fields = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Copies the fields with doubled quotes made single; the bounds then mean the copy.
     #[cold]
     pub(super) fn unescape(&mut self, raw: &[u8]) {
@@ -390,20 +531,69 @@ impl Splitter {
         for bounds in &mut self.bounds {
             let text = &raw[bounds.start..bounds.end];
             bounds.start = self.unescaped.len();
-            unescape_into(&mut self.unescaped, text, self.quote);
+            self.specials.unescape_into(&mut self.unescaped, text);
             bounds.end = self.unescaped.len();
         }
     }
 }
 
-/// Appends a sound field with its doubled quotes made single.
-pub(super) fn unescape_into(out: &mut Vec<u8>, mut text: &[u8], quote: u8) {
-    while let Some(at) = memchr(quote, text) {
-        out.extend_from_slice(&text[..=at]);
-        // Inside a sound field quotes come in pairs only.
-        text = text.get(at + 2..).unwrap_or_default();
+/// Blanks that may be left out around fields.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// The bytes that mean something, besides line ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Specials {
+    delimiter: u8,
+    quote: Option<u8>,
+    escape: Option<u8>,
+}
+
+impl Specials {
+    pub(super) fn of(format: &CsvFormat) -> Self {
+        Self {
+            delimiter: format.delimiter,
+            quote: format.quote,
+            escape: format.escape,
+        }
     }
-    out.extend_from_slice(text);
+
+    /// Whether an escape takes the meaning of this byte.
+    fn is_escapable(self, byte: u8) -> bool {
+        let special = [Some(self.delimiter), self.quote, self.escape];
+        special.contains(&Some(byte)) || matches!(byte, b'\n' | b'\r')
+    }
+
+    fn find(self, text: &[u8]) -> Option<usize> {
+        match (self.quote, self.escape) {
+            (Some(quote), None) => memchr(quote, text),
+            (None, Some(escape)) => memchr(escape, text),
+            (Some(quote), Some(escape)) => memchr2(quote, escape, text),
+            (None, None) => None,
+        }
+    }
+
+    /// Appends a sound field with its doubled quotes made single and its escapes taken away.
+    pub(super) fn unescape_into(self, out: &mut Vec<u8>, mut text: &[u8]) {
+        while let Some(at) = self.find(text) {
+            let behind = text.get(at + 1).copied();
+            let taken = if Some(text[at]) == self.quote {
+                // Inside a sound field quotes come in pairs only.
+                out.extend_from_slice(&text[..=at]);
+                at + 2
+            } else if let Some(behind) = behind.filter(|byte| self.is_escapable(*byte)) {
+                out.extend_from_slice(&text[..at]);
+                out.push(behind);
+                at + 2
+            } else {
+                out.extend_from_slice(&text[..=at]);
+                at + 1
+            };
+            text = text.get(taken..).unwrap_or_default();
+        }
+        out.extend_from_slice(text);
+    }
 }
 
 /// The length of the line end at `at`, or `None` if it takes the next byte to tell a lone CR from CRLF.

@@ -54,7 +54,8 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
     compiler.check_missing()?;
     compiler.check_map()?;
     let key = compiler.key()?;
-    let warnings = compiler.unused_columns();
+    let mut warnings: Vec<String> = request.header.notes().collect();
+    warnings.extend(compiler.unused_columns());
     let field_columns = compiler.field_columns;
     Ok(RecordPlan {
         format: request.format,
@@ -313,6 +314,13 @@ impl Compiler<'_> {
         if found.kind.is_timestamp() && self.timestamp_column.is_none() {
             self.timestamp_column = Some(column);
         }
+        for column in &columns {
+            self.field_columns.push(FieldColumn {
+                array: of.array().map(str::to_owned),
+                field: of.inner_path(&field.name),
+                column: *column,
+            });
+        }
         let is_joined = columns.len() > 1;
         ops.cell(Cell {
             column,
@@ -322,11 +330,6 @@ impl Compiler<'_> {
             null: found.null,
             branch: found.branch,
             kind: found.kind,
-        });
-        self.field_columns.push(FieldColumn {
-            array: of.array().map(str::to_owned),
-            field: of.inner_path(&field.name),
-            column,
         });
         Ok(())
     }

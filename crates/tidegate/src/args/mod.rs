@@ -20,7 +20,7 @@ mod schema;
 pub(crate) use job::{JobArgs, JobCommand, JobIdArgs, JobListArgs, PositionsArgs};
 pub(crate) use publish::{Codec, DeliveryChoice, OnBadRow, PublishArgs, RejectArgs};
 pub(crate) use read::{BalanceArgs, ConsumeArgs, ConsumeFormat, From, IsolationChoice, VerifyArgs};
-pub(crate) use records::{AmbiguityChoice, CsvArgs, Format, JsonTimes, RecordArgs};
+pub(crate) use records::{AmbiguityChoice, CsvArgs, Format, JsonTimes, RaggedChoice, RecordArgs};
 pub(crate) use schema::{
     CheckArgs, InferArgs, ReferenceWish, RegisterArgs, SchemaArgs, SchemaCommand, ShowArgs,
     SubjectArgs, SubjectStrategy,

@@ -8,17 +8,50 @@ use serde::{Deserialize, Serialize};
 
 use tidegate::core::limits::MAX_ROW_SIZE;
 
-use crate::values::{self, Delimiter, Pair};
+use crate::encoding;
+use crate::values::{self, Character, Delimiter, Pair, Quote};
 
 /// How the CSV is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 #[command(next_help_heading = "CSV")]
 pub(crate) struct CsvArgs {
-    /// Character between columns; \t for tabs [default: ,]
+    /// Character between columns; \t for tabs; auto finds it by the first rows [default: ,]
     #[arg(long, value_name = "CHAR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delimiter: Option<Delimiter>,
+    /// Character around cells, doubled inside; none where quotes mean nothing [default: "]
+    #[arg(long, value_name = "CHAR|none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quote: Option<Quote>,
+    /// Character that takes its meaning from a delimiter, quote, line end or escape behind it [default: none]
+    #[arg(long, value_name = "CHAR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) escape: Option<Character>,
+    /// Lines that begin with this character are no rows [default: none]
+    #[arg(long, value_name = "CHAR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) comment: Option<Character>,
+    /// Leave out blanks and tabs around cells and names
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) trim: bool,
+    /// The first row is data; columns are called c1, c2 and so on, or as --columns says
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) no_header: bool,
+    /// Names of the columns, instead of those in the file
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) columns: Vec<String>,
+    /// What becomes of rows with more or fewer cells than there are columns [default: error]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ragged: Option<RaggedChoice>,
+    /// Encoding of the text, such as latin1 or utf-16le [default: utf-8, or utf-16 where a byte order mark says so]
+    #[arg(long, value_name = "NAME", value_parser = known_encoding)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) encoding: Option<String>,
     /// Cell text that means null, besides the empty cell; may be given several times
     #[arg(long, value_name = "TOKEN")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -103,6 +136,23 @@ impl RecordArgs {
     pub(crate) fn format(&self) -> Format {
         self.format.unwrap_or(Format::Avro)
     }
+}
+
+/// What becomes of rows with another number of cells than there are columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RaggedChoice {
+    /// They are bad rows
+    Error,
+    /// Cells that are missing at the end are empty
+    Pad,
+    /// Surplus cells at the end are left out
+    DropExtra,
+}
+
+/// The name, if there is an encoding of that name.
+fn known_encoding(name: &str) -> Result<String, String> {
+    encoding::parse(name).map(|_| name.to_owned())
 }
 
 /// What becomes of a time that a zone's clocks show twice or never.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate::kafka::{Client, ClientConfig, Isolation, OffsetSpec};
+use tidegate_testkit::program::wait_until;
 use tidegate_testkit::proxy::{ApiKey, Proxy, Rule, Verb};
 use tidegate_testkit::{Cluster, Tidegate};
 
-use super::{Folder, on, records, tidegate, usage};
+use super::{Folder, count, on, records, tidegate, usage};
 
 /// How long something may take that takes moments on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +44,19 @@ impl<'a> Load<'a> {
 
     pub(crate) fn proxy(&self) -> Proxy {
         Proxy::start(self.cluster.bootstrap()).unwrap()
+    }
+
+    /// A load that a group holds back from the `rows`th record of the job on, killed when the topic has `there` records.
+    pub(crate) fn kill_at(&self, rows: i64, there: i64, more: &[&str]) {
+        let (group, limit) = (self.cluster.unique("group"), rows.to_string());
+        let held = ["--hold-group", &group, "--hold-limit", &limit];
+        let load = self.publish().args(held).args(more).start();
+        wait_until(PATIENCE, || count(self.cluster, &self.topic) >= there).unwrap();
+        assert_eq!(load.kill().code, None);
+    }
+
+    pub(crate) fn kill_after(&self, rows: i64, more: &[&str]) {
+        self.kill_at(rows, rows, more);
     }
 
     /// The command, past every proxy, as often as it is wanted.
