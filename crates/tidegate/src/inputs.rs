@@ -182,6 +182,8 @@ impl Inputs {
             .iter()
             .map(|Pair(field, column)| (field.clone(), column.clone()))
             .collect();
+        let (headers, timestamp) = (args.headers()?, args.timestamp()?);
+        let set = args.constants();
         let request = PlanRequest {
             map: &map,
             iso_times: args.json_times == Some(JsonTimes::Iso),
@@ -189,6 +191,13 @@ impl Inputs {
             format: value_format(args.format()),
             key: &key,
             group_by: &args.group_by,
+            headers: &headers,
+            timestamp: &timestamp,
+            partitioner: args.partitioner(),
+            set: &set,
+            mark_last: args.mark_last.as_deref(),
+            strict_groups: args.strict_groups,
+            partial_groups: args.partial_groups,
             ..PlanRequest::new(schema, &self.header)
         };
         Ok(RecordPlan::compile(&request)?)
