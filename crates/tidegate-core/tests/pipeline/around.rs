@@ -151,7 +151,7 @@ fn a_group_has_one_header_and_one_time() {
         .iter()
         .find(|group| group.column.as_deref() == Some("id"));
     let reason = &told.unwrap().first.reason;
-    for part in ["the header `name`", "\"b\" in row 3", "\"c\" in row 4"] {
+    for part in ["the header `name`", "`b` in row 3", "`c` in row 4"] {
         assert!(reason.contains(part), "{reason}");
     }
     assert_eq!(check(&setup, &input, &topic).status, VerifyStatus::Same);

@@ -72,7 +72,7 @@ fn what_stands_outside_the_array_is_the_same_in_all_rows() {
         (Some("id"), 3)
     );
     let reason = &blamed.first.reason;
-    for part in ["the field `id`", "\"b\" in row 1", "\"c\" in row 3"] {
+    for part in ["the field `id`", "`b` in row 1", "`c` in row 3"] {
         assert!(reason.contains(part), "{reason}");
     }
 }

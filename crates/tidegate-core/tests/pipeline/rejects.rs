@@ -260,7 +260,7 @@ fn rejected_rows_are_summed_up_by_kind_and_column() {
         .collect();
     assert_eq!(
         groups,
-        [(Some("cpu"), 2, 1), (None, 1, 2), (Some("ts"), 1, 4)]
+        [(Some("cpu"), 2, 1), (Some("cpu"), 1, 2), (Some("ts"), 1, 4)]
     );
     assert!(
         outcome.rejects[0]
