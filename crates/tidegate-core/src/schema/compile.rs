@@ -59,7 +59,7 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
         }
     }
     let (shared_columns, shared_uses) = std::mem::take(&mut compiler.shared);
-    let warnings = compiler.unused_columns();
+    let warnings = compiler.unused_columns(&around);
     let field_columns = compiler.field_columns;
     Ok(RecordPlan {
         format: request.format,
@@ -723,11 +723,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn unused_columns(&self) -> Vec<String> {
+    fn unused_columns(&self, around: &Around) -> Vec<String> {
         let names = self.request.header.names();
         let mut used = vec![false; names.len()];
         for field in &self.field_columns {
             used[field.column] = true;
+        }
+        for (column, _) in around.columns() {
+            used[column] = true;
         }
         let unused = names.iter().zip(used).filter(|(_, used)| !used);
         unused
