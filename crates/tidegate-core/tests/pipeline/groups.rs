@@ -42,8 +42,7 @@ fn values(setup: &Setup, text: &str) -> Vec<String> {
     let outcome = setup.publish(&Text(text.into()), &mut sink).unwrap();
     assert_eq!(outcome.status, Status::Complete, "{:?}", outcome.error);
     receipt(&outcome);
-    let values = sink.topic.borrow().values();
-    values
+    sink.topic.take().values()
 }
 
 fn refused(result: Result<Setup, Error>) -> String {
