@@ -21,6 +21,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
+use crate::produce::Headers;
+
 /// The factor of the digest of records: odd, so that no record ever falls out of the sum, and without visible structure (the fraction of the
 /// golden ratio in 128 bits).
 pub const MULTIPLIER: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
@@ -149,7 +151,7 @@ impl RecordHasher {
 
     /// The hash of one record, as the [module](self) defines it.
     #[inline]
-    pub fn hash(&mut self, key: KeyTerm, value: &[u8], headers: &[(&str, &[u8])]) -> Hash128 {
+    pub fn hash(&mut self, key: KeyTerm, value: &[u8], headers: Headers<'_>) -> Hash128 {
         let mut hash = xxh3_128(value).wrapping_add(key.0);
         if !headers.is_empty() {
             hash = hash.wrapping_add(self.headers_term(headers));
@@ -157,9 +159,9 @@ impl RecordHasher {
         Hash128(hash)
     }
 
-    fn headers_term(&mut self, headers: &[(&str, &[u8])]) -> u128 {
+    fn headers_term(&mut self, headers: Headers<'_>) -> u128 {
         self.scratch.clear();
-        for (name, value) in headers {
+        for (name, value) in headers.iter() {
             self.scratch
                 .extend_from_slice(&length(name.as_bytes()).to_le_bytes());
             self.scratch.extend_from_slice(&length(value).to_le_bytes());
@@ -269,7 +271,8 @@ mod tests {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_slice()))
                 .collect();
-            digest.push(hasher.hash(KeyTerm::of(key.as_deref()), value, &headers));
+            let headers = Headers::list(&headers);
+            digest.push(hasher.hash(KeyTerm::of(key.as_deref()), value, headers));
         }
         digest
     }
@@ -354,7 +357,10 @@ mod tests {
         ];
         let hashes: std::collections::HashSet<u128> = variants
             .iter()
-            .map(|(key, value, headers)| hasher.hash(KeyTerm::of(*key), value, headers).0)
+            .map(|(key, value, headers)| {
+                let headers = Headers::list(headers);
+                hasher.hash(KeyTerm::of(*key), value, headers).0
+            })
             .collect();
         assert_eq!(hashes.len(), variants.len());
     }

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Interrupted,
     /// A row, or the header, is not what the format or the schema asks for.
     BadRow,
+    /// A group came again that had ended, and the load takes that for an error.
+    UnsortedGroups,
     /// More rows were bad than the run may reject.
     TooManyRejects,
     /// A chosen option does not fit: an unknown column, a delimiter that is also the quote, two options that exclude each other.

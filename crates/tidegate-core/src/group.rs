@@ -15,8 +15,7 @@
 
 use std::io::Read;
 
-use xxhash_rust::xxh3::xxh3_128;
-
+use crate::around::Surroundings;
 use crate::digest::Hash128;
 use crate::encode::{ValueFormat, put_long};
 use crate::error::ErrorPosition;
@@ -26,6 +25,7 @@ use crate::read::reader::Advance;
 use crate::read::{BadRow, BadRowKind, Mark, Marks, Position, Row, RowReader, show_text};
 use crate::records::{bad_cell, bad_key, bad_row};
 use crate::schema::{RecordPlan, Shape};
+use crate::seen::{SeenGroups, digest_of};
 use crate::{Error, ErrorKind, Result};
 
 /// A group that is complete.
@@ -73,12 +73,7 @@ impl GroupValues {
 
     /// As [`LastGroup::cells`] has it.
     fn digest(&self) -> Hash128 {
-        let mut whole = Vec::with_capacity(self.bytes.len() + 8 * self.ends.len());
-        for text in self.texts() {
-            whole.extend_from_slice(&(text.len() as u64).to_le_bytes());
-            whole.extend_from_slice(text);
-        }
-        Hash128(xxh3_128(&whole))
+        digest_of(self.texts(), &mut Vec::new())
     }
 
     /// Runs for every row, so it is written out: left to an iterator it became a call.
@@ -130,6 +125,13 @@ pub(crate) struct Grouping {
     has_key: bool,
     /// Where a key of several cells is put together.
     joined_key: Vec<u8>,
+    around: Surroundings,
+    /// The cells of its first row in the columns that must be equal in all of them.
+    shared: GroupValues,
+    /// The groups there were before.
+    seen: Option<Box<SeenGroups>>,
+    /// The first row of the record that is the last of its input, where that is marked; 0 for none.
+    pub(crate) marked: u64,
     /// What is known about the bad rows since the last good one.
     stray: Stray,
     /// Bad rows behind the open group that may turn out to be inside it.
@@ -174,6 +176,10 @@ impl Grouping {
             key: Vec::new(),
             has_key: false,
             joined_key: Vec::new(),
+            around: Surroundings::default(),
+            shared: GroupValues::default(),
+            seen: None,
+            marked: 0,
             stray,
             strays: Vec::new(),
             strays_size: 0,
@@ -261,7 +267,11 @@ impl Grouping {
             self.begin(row, plan)?;
         } else if self.values.are_those_of(row, columns) {
             if self.stray != Stray::None && matches!(self.state, State::Open) {
-                self.reject("a row inside it cannot be read", plan, bad);
+                if plan.partial_groups {
+                    self.give_strays(bad);
+                } else {
+                    self.reject("a row inside it cannot be read", plan, bad);
+                }
             }
             self.stray = Stray::None;
         } else {
@@ -278,7 +288,8 @@ impl Grouping {
 
     /// Closes the open group, if there is one; a sound one is complete. Bad rows behind it are given once it is closed.
     fn end_group(&mut self, plan: &RecordPlan, bad: &mut Vec<BadRow>) -> Option<Complete> {
-        if matches!(self.state, State::Open) && self.stray == Stray::Unknown {
+        let is_spoiled = self.stray == Stray::Unknown && !plan.partial_groups;
+        if matches!(self.state, State::Open) && is_spoiled {
             self.reject(
                 "a row behind it cannot be read and may belong to it",
                 plan,
@@ -291,7 +302,8 @@ impl Grouping {
                 return None;
             }
             State::Rejected(_) => false,
-            State::Open => true,
+            // All rows of a partial group may be bad.
+            State::Open => self.rows > 0,
         };
         if self.input_ended {
             self.closed = Some(LastGroup {
@@ -322,6 +334,10 @@ impl Grouping {
         {
             return Err(self.continued(closed, row, plan));
         }
+        if let Some(seen) = &mut self.seen {
+            let name = || named(&self.values, plan);
+            seen.begin(self.values.texts(), row, plan.strict_groups, name)?;
+        }
         self.first = row.start();
         self.rows = 0;
         self.held.clear();
@@ -329,6 +345,7 @@ impl Grouping {
         self.items.clear();
         let stray = std::mem::take(&mut self.stray);
         self.state = match stray {
+            _ if plan.partial_groups => State::Open,
             Stray::Unknown => {
                 State::Rejected("a row before it cannot be read and may belong to it".into())
             }
@@ -368,12 +385,21 @@ impl Grouping {
             ));
             return;
         }
+        let items = self.items.len();
         if let Err(mut fault) = self.encode(row, plan) {
+            if plan.partial_groups {
+                self.items.truncate(items);
+                bad.push(fault);
+                return;
+            }
             let cause = fault.to_string();
             fault.reason.push_str("; its group is rejected with it");
             self.reject(&cause, plan, bad);
             bad.push(fault);
             return;
+        }
+        if self.rows == 0 {
+            self.first = row.start();
         }
         self.rows += 1;
         self.held_raw.extend_from_slice(row.raw());
@@ -399,7 +425,7 @@ impl Grouping {
             before,
             items,
             after,
-        } = &plan.shape
+        } = plan.shape(row.number() == self.marked)
         else {
             unreachable!("rows are grouped by plans with groups only");
         };
@@ -413,15 +439,45 @@ impl Grouping {
             if let Some(column) = plan.key.fault(row) {
                 return Err(bad_key(plan, row, column));
             }
+            if !plan.around.is_nothing() {
+                self.around.fill(plan, row)?;
+            }
             let key = plan.key.key(&plan.null_tokens, row, &mut self.joined_key);
             self.has_key = key.is_some();
             self.key.clear();
             self.key.extend_from_slice(key.unwrap_or_default());
-        } else if plan.format == ValueFormat::Json {
-            self.items.push(b',');
+            let shared = plan.shared_columns.iter();
+            self.shared.set(shared.map(|column| row.field(*column)));
+        } else {
+            if !self.shared.are_those_of(row, &plan.shared_columns) {
+                return Err(self.unequal(row, plan));
+            }
+            if plan.format == ValueFormat::Json {
+                self.items.push(b',');
+            }
         }
         plan.encode(items, row, &mut self.items)
             .map_err(|error| bad_cell(plan, items, row, error))
+    }
+
+    /// The bad row of a cell that is not what it is in the first row of the group, though the whole group has it once.
+    #[cold]
+    fn unequal(&self, row: &Row<'_>, plan: &RecordPlan) -> BadRow {
+        let columns = plan.shared_columns.iter().zip(&plan.shared_uses);
+        let mut cells = columns.zip(self.shared.texts());
+        let differs = cells.find(|((column, _), text)| row.field(**column) != *text);
+        let Some(((column, used_for), text)) = differs else {
+            unreachable!("one of the cells differs");
+        };
+        let name = &plan.header().names()[*column];
+        let reason = format!(
+            "the column `{name}` makes {used_for}, so it must be the same in all rows of a group: it is {} in row {} and {} in row {}",
+            show_text(text),
+            self.first.row + 1,
+            show_text(row.field(*column)),
+            row.number()
+        );
+        bad_row(row, BadRowKind::Value, Some(name.clone()), reason)
     }
 
     /// A bad row was read.
@@ -453,8 +509,12 @@ impl Grouping {
             self.stray = Stray::None;
             self.marks.end = reader.mark();
             if matches!(self.state, State::Open) {
-                let cause = row.to_string();
-                self.reject(&cause, plan, bad);
+                if plan.partial_groups {
+                    self.give_strays(bad);
+                } else {
+                    let cause = row.to_string();
+                    self.reject(&cause, plan, bad);
+                }
             }
             bad.push(row);
             return Ok(());
@@ -519,12 +579,17 @@ impl Grouping {
 
     /// The group by its cells, for people.
     fn named(&self, plan: &RecordPlan) -> String {
-        let names = plan.group_columns();
-        let values = names.iter().zip(self.values.texts());
-        let values: Vec<_> = values
-            .map(|(name, text)| format!("{name} = {}", show_text(text)))
-            .collect();
-        values.join(", ")
+        named(&self.values, plan)
+    }
+
+    /// Gives it what is known of the groups before.
+    pub(crate) fn remember(&mut self, seen: Option<Box<SeenGroups>>) {
+        self.seen = seen;
+    }
+
+    /// Takes that back.
+    pub(crate) fn forget(&mut self) -> Option<Box<SeenGroups>> {
+        self.seen.take()
     }
 
     /// Appends the value of the group that was completed last.
@@ -541,10 +606,25 @@ impl Grouping {
         out.extend_from_slice(&self.after);
     }
 
+    /// What stands around the value of the group that was completed last.
+    pub(crate) fn around(&self) -> &Surroundings {
+        &self.around
+    }
+
     /// The key of the group that was completed last.
     pub(crate) fn key(&self) -> Option<&[u8]> {
         self.has_key.then_some(&self.key)
     }
+}
+
+/// A group by its cells, for people.
+fn named(values: &GroupValues, plan: &RecordPlan) -> String {
+    let names = plan.group_columns();
+    let values = names.iter().zip(values.texts());
+    let values: Vec<_> = values
+        .map(|(name, text)| format!("{name} = {}", show_text(text)))
+        .collect();
+    values.join(", ")
 }
 
 /// A bad row behind the group that the end of the input had ended must not be one that would have changed what became of it.

@@ -49,6 +49,9 @@ pub struct JobPosition {
     pub load: LoadPosition,
     /// Where rejected rows are written, as an absolute path; `None` where none were to be written.
     pub rejects_file: Option<String>,
+    /// The topic that rejected rows are written to; `None` where they go to none.
+    #[serde(default)]
+    pub rejects_topic: Option<String>,
     /// Producer ids of all runs so far, oldest first.
     pub producer_ids: Vec<i64>,
     /// Of a job that is delivered at least once: what earlier runs have sent beyond the position that the run after them began at.
@@ -190,6 +193,7 @@ mod tests {
             sources: vec!["/data/usage.csv".into()],
             load: LoadPosition::start(),
             rejects_file: None,
+            rejects_topic: None,
             producer_ids: vec![4000],
             repeats: Vec::new(),
             runs: 1,

@@ -439,7 +439,7 @@ mod tests {
     fn append(ledger: &mut Ledger, partition: i32, rows: u32) {
         ledger.append(
             partition,
-            RecordHasher::new().hash(KeyTerm::default(), b"v", &[]),
+            RecordHasher::new().hash(KeyTerm::default(), b"v", crate::produce::Headers::default()),
             rows,
         );
     }

@@ -15,6 +15,7 @@
 //! - [`publish`] runs the path into a sink, [`ledger`] gives every record exactly one outcome, [`receipt`] states the result, [`balance`] waits for
 //!   a consumer group, and [`verify`] compares a topic with the file.
 
+pub mod around;
 pub mod balance;
 pub mod clock;
 pub mod decode;
@@ -38,6 +39,7 @@ pub mod receipt;
 pub mod records;
 pub mod rejects;
 pub mod schema;
+pub mod seen;
 pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};

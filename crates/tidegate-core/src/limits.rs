@@ -23,6 +23,9 @@ pub const MAX_GROUP_SIZE: usize = 8 * 1024 * 1024;
 /// Most rows in one record of a group; a longer group is a bad one.
 pub const MAX_GROUP_ROWS: usize = 1_000_000;
 
+/// Groups that are remembered to notice one that comes again: 25 bytes each, in a table that is full with so many.
+pub const MAX_SEEN_GROUPS: usize = (1 << 19) / 8 * 7;
+
 /// Inputs of one load: its position names them all, and must fit into a record.
 pub const MAX_INPUTS: usize = 1_000;
 
@@ -75,6 +78,9 @@ pub const FAILURE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Rows that must have been read before a share of rejected ones is judged in mid-load.
 pub const REJECT_SHARE_ROWS: u64 = 10_000;
+
+/// Kinds and columns by which rejected rows are summed up; all others are one more.
+pub const MAX_REJECT_GROUPS: usize = 64;
 
 /// Records after which the spread over partitions is judged once.
 pub const SKEW_RECORDS: u64 = 100_000;

@@ -19,6 +19,10 @@ pub enum Partitioner {
     /// one partition. Without: 4096 records each in turn, by the number of the record and never by where a batch happens to end.
     #[default]
     Murmur2,
+    /// With a key: `crc32(key) % partitions`, as librdkafka's default (`consistent_random`) does. Without: as [`Murmur2`](Self::Murmur2).
+    Crc32,
+    /// All records go to this partition.
+    Only(i32),
 }
 
 impl Partitioner {
@@ -35,7 +39,12 @@ impl Partitioner {
         );
         match (self, key) {
             (Self::Murmur2, Some(key)) => to_positive(murmur2(key)) % partitions,
-            (Self::Murmur2, None) => {
+            (Self::Crc32, Some(key)) => {
+                let partition = crc32fast::hash(key) % partitions.unsigned_abs();
+                i32::try_from(partition).expect("a remainder is below its divisor, which is an i32")
+            }
+            (Self::Only(partition), _) => *partition,
+            (Self::Murmur2 | Self::Crc32, None) => {
                 let partition =
                     (record_number / KEYLESS_STRIPE) % u64::from(partitions.unsigned_abs());
                 i32::try_from(partition).expect("a remainder is below its divisor, which is an i32")
@@ -48,6 +57,8 @@ impl fmt::Display for Partitioner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Murmur2 => f.write_str("murmur2"),
+            Self::Crc32 => f.write_str("crc32"),
+            Self::Only(partition) => write!(f, "only {partition}"),
         }
     }
 }
@@ -58,8 +69,9 @@ impl FromStr for Partitioner {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "murmur2" => Ok(Self::Murmur2),
+            "crc32" => Ok(Self::Crc32),
             _ => Err(Error::option(format!(
-                "there is no partitioner `{name}`: known is murmur2"
+                "there is no partitioner `{name}`: known are murmur2 and crc32"
             ))),
         }
     }
@@ -153,6 +165,21 @@ mod tests {
             "murmur2".parse::<Partitioner>().unwrap().to_string(),
             "murmur2"
         );
+        assert_eq!("crc32".parse::<Partitioner>().unwrap(), Partitioner::Crc32);
         assert!("random".parse::<Partitioner>().is_err());
+    }
+
+    /// The check value of CRC-32/ISO-HDLC, which librdkafka's `rd_crc32` is.
+    #[test]
+    fn crc32_is_that_of_librdkafka() {
+        let partition =
+            |key: &str, count| Partitioner::Crc32.partition(Some(key.as_bytes()), 0, count);
+        assert_eq!(
+            partition("123456789", i32::MAX),
+            0xcbf4_3926_u32.wrapping_rem(0x7fff_ffff).cast_signed()
+        );
+        assert_eq!(partition("123456789", 10), 2);
+        assert_eq!(Partitioner::Crc32.partition(None, 4_096, 3), 1);
+        assert_eq!(Partitioner::Only(2).partition(Some(b"x"), 9_000, 3), 2);
     }
 }

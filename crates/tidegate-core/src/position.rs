@@ -30,13 +30,17 @@ pub struct PartitionPosition {
     pub digest: RecordsDigest,
 }
 
-/// State of the rejects file.
+/// State of the rejected rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectsPosition {
-    /// Bytes written.
+    /// Bytes of the rejects file.
     pub length: u64,
     /// Rows rejected.
     pub rows: u64,
+    /// Rows that stand in the topic for rejects, counted from the start of the load. It may be ahead of `rows`: those behind the position are given
+    /// again by whoever goes on there, in the same order, and are not sent again.
+    #[serde(default)]
+    pub sent: u64,
 }
 
 /// An input that was read to its end.
@@ -67,7 +71,7 @@ pub struct LoadPosition {
     pub blank_lines: u64,
     /// One entry per partition of the topic, in order; empty at the start.
     pub partitions: Vec<PartitionPosition>,
-    /// State of the rejects file.
+    /// State of the rejected rows.
     pub rejects: RejectsPosition,
     /// What was decided because the input ended here; nothing where it was read further.
     #[serde(default, skip_serializing_if = "InputEnd::is_nothing")]
@@ -86,6 +90,8 @@ pub struct InputEnd {
     pub group: Option<LastGroup>,
     /// Bad rows behind that group, which may belong to the next one.
     pub stray: Stray,
+    /// Whether the last record before the position was marked as the last of its input.
+    pub is_marked: bool,
     /// Whether something stands behind the position that was left for later: an unterminated row, or a group that may go on.
     pub is_held: bool,
 }

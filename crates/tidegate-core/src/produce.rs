@@ -8,7 +8,9 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::around::{Around, Surroundings};
 use crate::position::LoadPosition;
+use crate::read::BadRow;
 
 /// An error of whatever stands behind these traits; callers downcast it to the client's own type.
 pub type SinkError = Box<dyn StdError + Send + Sync>;
@@ -23,9 +25,11 @@ pub struct OutRecord<'a> {
     /// The value.
     pub value: &'a [u8],
     /// Record headers, in order; names may repeat.
-    pub headers: &'a [(&'a str, &'a [u8])],
+    pub headers: Headers<'a>,
     /// Milliseconds since the Unix epoch; `None` leaves it to the sink: the moment it began the record's batch.
     pub timestamp: Option<i64>,
+    /// How many rows are in the record.
+    pub rows: u32,
     /// The last row in the record. It grows from record to record, and comes back in [`Settled`].
     pub tag: u64,
     /// The first row in the record.
@@ -34,6 +38,59 @@ pub struct OutRecord<'a> {
     pub first_line: u64,
     /// The physical line on which the row behind the record starts.
     pub end_line: u64,
+}
+
+/// Headers of a record, in order; names may repeat.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Headers<'a>(Source<'a>);
+
+#[derive(Debug, Clone, Copy)]
+enum Source<'a> {
+    List(&'a [(&'a str, &'a [u8])]),
+    Record(&'a Around, &'a Surroundings),
+}
+
+impl Default for Source<'_> {
+    fn default() -> Self {
+        Self::List(&[])
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// Those of a list of names and values.
+    #[must_use]
+    pub fn list(list: &'a [(&'a str, &'a [u8])]) -> Self {
+        Self(Source::List(list))
+    }
+
+    pub(crate) fn of(around: &'a Around, record: &'a Surroundings) -> Self {
+        Self(Source::Record(around, record))
+    }
+
+    /// How many they are.
+    #[inline]
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self.0 {
+            Source::List(list) => list.len(),
+            Source::Record(_, record) => record.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Names and values, in order.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        (0..self.len()).map(move |index| match self.0 {
+            Source::List(list) => list[index],
+            Source::Record(around, record) => record.header(around, index),
+        })
+    }
 }
 
 /// The error of a transactional sink that was rolled back, for whatever reason, and is ready again: nothing since the last stored position is in the
@@ -51,6 +108,17 @@ impl fmt::Display for RolledBack {
 }
 
 impl StdError for RolledBack {}
+
+/// A rejected row on its way to where the sink keeps such rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Reject<'a> {
+    /// How many were rejected before it, over the whole load.
+    pub number: u64,
+    /// The input it stands in, where that has a name.
+    pub input: Option<&'a str>,
+    /// The row, and why it was rejected.
+    pub row: &'a BadRow,
+}
 
 /// The known outcome of one record batch.
 ///
@@ -101,6 +169,16 @@ pub trait Produce {
     /// # Errors
     /// The first permanent failure of the sink; every later call fails too.
     fn append(&mut self, record: OutRecord<'_>) -> Result<(), SinkError>;
+
+    /// Takes one rejected row. It settles with no [`Settled`]: it is kept when [`flush`](Self::flush) has come back, and of a transactional sink when it
+    /// was [committed](Self::commit), with the records around it or not at all. Only asked of a sink that was opened to keep such rows.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    fn reject(&mut self, reject: &Reject<'_>) -> Result<(), SinkError> {
+        let number = reject.row.row;
+        Err(format!("row {number} was rejected, and the sink keeps no such rows").into())
+    }
 
     /// Adds to `settled` what became known since the last call. Never waits.
     ///
@@ -192,6 +270,8 @@ pub struct ConsumedRecord<'a> {
     pub value: Option<&'a [u8]>,
     /// Record headers, in order.
     pub headers: &'a [ConsumedHeader],
+    /// Milliseconds since the Unix epoch; `None` where it is the broker's own time and no matter of the one who wrote the record.
+    pub timestamp: Option<i64>,
 }
 
 /// A header of a record read back. It owns its bytes: few records have any.

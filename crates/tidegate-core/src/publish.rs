@@ -19,22 +19,24 @@ use crate::limits::{
     COMMIT_BYTES, COMMIT_GROWTH, COMMIT_INTERVAL, COMMIT_LONGEST_INTERVAL, COMMIT_SHARE,
     MAX_REPLAYS,
 };
-use crate::partition::Partitioner;
 use crate::position::{FinishedInput, LoadPosition, PartitionPosition};
 use crate::produce::{Committed, Produce, RolledBack, SinkError};
 use crate::read::{CsvFormat, Source};
 use crate::receipt::{PartitionReceipt, RecordCounts, RowCounts, Status};
-use crate::rejects::RejectsOptions;
+use crate::rejects::{RejectGroup, RejectSummary, RejectsOptions};
 use crate::schema::RecordPlan;
+use crate::seen::ReturnedGroups;
 use crate::{Error, ErrorKind, Result};
 
 use attempt::{Attempt, Counts, End};
+use beforehand::seen_groups;
 use inputs::Inputs;
 
 pub use counter::Counter;
 pub use inputs::has_more;
 
 mod attempt;
+mod beforehand;
 mod counter;
 mod inputs;
 mod pace;
@@ -48,8 +50,6 @@ pub struct PublishOptions<'a> {
     pub plan: &'a RecordPlan,
     /// The schema's id, which stands before each Avro value; `None` with JSON.
     pub schema_id: Option<u32>,
-    /// How records are spread over the partitions.
-    pub partitioner: Partitioner,
     /// What to do with bad rows.
     pub rejects: &'a RejectsOptions,
     /// When to commit, where the sink is transactional.
@@ -131,6 +131,10 @@ pub struct Outcome {
     pub blank_lines: u64,
     /// Bytes of the rejects file.
     pub rejects_length: u64,
+    /// What this run has rejected, by kind and column, the most frequent first.
+    pub rejects: Vec<RejectGroup>,
+    /// Groups that came again in this run, where rows are grouped.
+    pub returned_groups: Option<ReturnedGroups>,
     /// Producer ids of the records.
     pub producer_ids: Vec<i64>,
     /// Where a later load goes on: of a transactional sink what was committed last; else `None` after a failure, which may have left records of
@@ -169,6 +173,8 @@ impl Outcome {
             source: load.prefix,
             blank_lines: counts.blank_lines,
             rejects_length: load.rejects.length,
+            rejects: Vec::new(),
+            returned_groups: None,
             producer_ids: job.producer_ids.clone(),
             position: Some(load.clone()),
             started_at: job.started_at,
@@ -203,20 +209,28 @@ pub fn publish<S: Source, P: Produce>(
     let (started, started_at) = (clock.monotonic(), clock.unix_millis());
     let mut start = position.clone();
     let (mut replays, mut has_begun) = (0, false);
+    let mut rejects = RejectSummary::default();
+    let mut seen = {
+        let mut told = rereading(&mut *events, Some(options.interrupt));
+        seen_groups(sources, position, options, &mut told)?
+    };
     loop {
         // Once begun it ends in order, with an outcome.
         let interrupt = (!has_begun).then_some(options.interrupt);
         let mut inputs = {
             let mut told = rereading(&mut *events, interrupt);
-            Inputs::open(sources, &start, options, &mut told)?
+            Inputs::open(sources, &start, options, seen.take(), &mut told)?
         };
         has_begun = true;
         let mut attempt = Attempt::new(&start, options, hold.as_mut(), &mut *sink, clock, events)?;
+        attempt.rejects.sum_up_behind(std::mem::take(&mut rejects));
         let mut end = attempt.run(&mut inputs);
+        seen = inputs.stream.forget();
         if let Some(reason) = rolled_back(&end) {
             let committed = attempt.committed_position();
             match committed.map(|committed| committed.unwrap_or_else(|| position.clone())) {
                 Ok(committed) if committed.input.row > start.input.row || replays < MAX_REPLAYS => {
+                    rejects = attempt.take_summary();
                     let has_progress = committed.input.row > start.input.row;
                     replays = if has_progress { 0 } else { replays + 1 };
                     events(Event::Replaying {
@@ -231,6 +245,7 @@ pub fn publish<S: Source, P: Produce>(
             }
         }
         let position = attempt.position(&end);
+        let rejects = attempt.take_summary().into_groups();
         let counts = attempt.counts(&inputs.stream, &end);
         let (finished, source) = match &position {
             Some(position) => (position.finished.clone(), position.prefix),
@@ -249,6 +264,8 @@ pub fn publish<S: Source, P: Produce>(
             source,
             blank_lines: counts.blank_lines,
             rejects_length: counts.rejects.length,
+            rejects,
+            returned_groups: seen.map(|seen| seen.into_returned()),
             producer_ids: sink.producer_ids(),
             position,
             started_at,

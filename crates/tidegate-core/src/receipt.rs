@@ -168,6 +168,9 @@ pub struct Receipt {
     /// The rejects file; null without one.
     #[serde(default)]
     pub rejects: Option<RejectsReceipt>,
+    /// The topic that holds the rejected rows; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects_topic: Option<String>,
     /// Rows that an earlier run had done; null for a load of one run.
     #[serde(default)]
     pub resumed_at_row: Option<u64>,
@@ -424,6 +427,7 @@ pub(crate) mod tests {
                 length: 99,
                 rows: 1,
             }),
+            rejects_topic: None,
             resumed_at_row: None,
             started_at: 1_700_000_000_000,
             finished_at: 1_700_000_000_042,

@@ -6,13 +6,17 @@
 
 use std::io::Read;
 
+use crate::around::Surroundings;
 use crate::digest::PrefixDigest;
 use crate::encode::{CellError, Op, ValueFormat, confluent_header};
+use crate::error::ErrorPosition;
 use crate::group::{GroupStep, Grouping};
 use crate::position::InputEnd;
+use crate::produce::Headers;
 use crate::read::reader::Advance;
 use crate::read::{BadRow, BadRowKind, Header, Place, Position, Row, RowReader};
 use crate::schema::{RecordPlan, Shape};
+use crate::seen::SeenGroups;
 use crate::{Error, ErrorKind, Result};
 
 /// A record, encoded.
@@ -22,11 +26,15 @@ pub struct EncodedRecord<'a> {
     pub key: Option<&'a [u8]>,
     /// The value, with Confluent's header where a schema id is known.
     pub value: &'a [u8],
+    /// The headers.
+    pub headers: Headers<'a>,
+    /// The timestamp, in milliseconds since the Unix epoch; `None`: the moment at which it is sent.
+    pub timestamp: Option<i64>,
     /// How many rows are in it; at least 1.
     pub rows: u32,
     /// The number of the first of them, from 1.
     pub first_row: u64,
-    /// The number of the last of them. Rejected rows may stand between the two only before or after a group, never in it.
+    /// The number of the last of them. Rejected rows stand between the two only in groups that go on without their bad rows.
     pub last_row: u64,
     /// The physical line on which the first of them starts, from 1.
     pub first_line: u64,
@@ -78,8 +86,13 @@ pub struct RecordStream<'p, R> {
     header_len: usize,
     value: Vec<u8>,
     key: Vec<u8>,
+    around: Surroundings,
     bad: Vec<BadRow>,
     grouping: Grouping,
+    /// The first row of the record that is the last of the input, where that is marked; 0 for none.
+    marked: u64,
+    /// Whether that record was given, by this stream or one before it.
+    is_marked: bool,
     rows_read: u64,
 }
 
@@ -113,7 +126,10 @@ impl<'p, R: Read> RecordStream<'p, R> {
             grouping: Grouping::new(reader.mark(), end, hold_last),
             value,
             key: Vec::new(),
+            around: Surroundings::default(),
             bad: Vec::new(),
+            marked: 0,
+            is_marked: end.is_marked,
             rows_read: 0,
             reader,
             plan,
@@ -132,7 +148,7 @@ impl<'p, R: Read> RecordStream<'p, R> {
     pub fn next(&mut self) -> Result<Step<'_>> {
         let plan = self.plan;
         match &plan.shape {
-            Shape::Row { ops } => self.next_row(ops),
+            Shape::Row { .. } => self.next_row(),
             Shape::Group { .. } => self.next_group(),
         }
     }
@@ -155,12 +171,16 @@ impl<'p, R: Read> RecordStream<'p, R> {
 
     /// All that a load keeps of the input at [`position`](Self::position).
     pub(crate) fn place(&mut self) -> Result<Place> {
-        if !self.plan.is_grouped() {
-            let mark = self.reader.mark();
-            return self.reader.place(mark);
+        let mark = if self.plan.is_grouped() {
+            self.grouping.boundary()
+        } else {
+            self.reader.mark()
+        };
+        let mut place = self.reader.place(mark)?;
+        if self.plan.is_grouped() {
+            self.grouping.add_to(&mut place.end);
         }
-        let mut place = self.reader.place(self.grouping.boundary())?;
-        self.grouping.add_to(&mut place.end);
+        place.end.is_marked = self.is_marked;
         Ok(place)
     }
 
@@ -170,7 +190,41 @@ impl<'p, R: Read> RecordStream<'p, R> {
             return self.place();
         }
         let mark = self.reader.mark_before();
-        self.reader.place(mark)
+        let mut place = self.reader.place(mark)?;
+        place.end.is_marked = self.is_marked;
+        Ok(place)
+    }
+
+    /// The record that begins with this row is the last of the input, and is made so.
+    pub(crate) fn mark_last(&mut self, first_row: u64) {
+        (self.marked, self.grouping.marked) = (first_row, first_row);
+    }
+
+    /// What is known of the groups before, to go on with.
+    pub(crate) fn remember(&mut self, seen: Option<Box<SeenGroups>>) {
+        self.grouping.remember(seen);
+    }
+
+    /// Takes that back.
+    pub(crate) fn forget(&mut self) -> Option<Box<SeenGroups>> {
+        self.grouping.forget()
+    }
+
+    /// Notes which record is the last one; behind it there can be no other.
+    #[cold]
+    fn note_last(&mut self, first: Position) -> Result<()> {
+        if self.is_marked {
+            let message = "a record begins here, and the one before it was published as the last of the input already";
+            let position = ErrorPosition {
+                byte: first.byte,
+                line: first.line,
+                row: first.row + 1,
+                column: None,
+            };
+            return Err(Error::new(ErrorKind::InputChanged, message).at(position));
+        }
+        self.is_marked = first.row + 1 == self.marked;
+        Ok(())
     }
 
     /// The digest of all that was read for what was given so far.
@@ -191,7 +245,7 @@ impl<'p, R: Read> RecordStream<'p, R> {
     }
 
     #[inline]
-    fn next_row(&mut self, ops: &[Op]) -> Result<Step<'_>> {
+    fn next_row(&mut self) -> Result<Step<'_>> {
         match self.reader.advance(None)? {
             Advance::Row => {}
             Advance::Bad(bad) => {
@@ -204,24 +258,38 @@ impl<'p, R: Read> RecordStream<'p, R> {
         self.rows_read += 1;
         self.value.truncate(self.header_len);
         let row = self.reader.current();
+        let Shape::Row { ops } = self.plan.shape(row.number() == self.marked) else {
+            unreachable!("a row of its own makes no group");
+        };
         if let Err(error) = self.plan.encode(ops, &row, &mut self.value) {
             return Ok(only(bad_cell(self.plan, ops, &row, error), &mut self.bad));
         }
         if let Some(column) = self.plan.key.fault(&row) {
             return Ok(only(bad_key(self.plan, &row, column), &mut self.bad));
         }
-        let first = row.start();
+        if !self.plan.around.is_nothing()
+            && let Err(bad) = self.around.fill(self.plan, &row)
+        {
+            return Ok(only(bad, &mut self.bad));
+        }
+        let (first, end) = (row.start(), row.end());
+        if self.plan.marks_last() {
+            self.note_last(first)?;
+        }
+        let row = self.reader.current();
         Ok(Step::Record(EncodedRecord {
             key: self
                 .plan
                 .key
                 .key(&self.plan.null_tokens, &row, &mut self.key),
             value: &self.value,
+            headers: self.around.headers(&self.plan.around),
+            timestamp: self.around.timestamp(),
             rows: 1,
             first_row: first.row + 1,
             last_row: first.row + 1,
             first_line: first.line,
-            end: row.end(),
+            end,
         }))
     }
 
@@ -240,11 +308,16 @@ impl<'p, R: Read> RecordStream<'p, R> {
             GroupStep::End => return Ok(Step::End),
         };
         self.rows_read += u64::from(group.rows);
+        if self.plan.marks_last() {
+            self.note_last(group.first)?;
+        }
         self.value.truncate(self.header_len);
         self.grouping.put_value(self.plan.format, &mut self.value);
         Ok(Step::Record(EncodedRecord {
             key: self.grouping.key(),
             value: &self.value,
+            headers: self.grouping.around().headers(&self.plan.around),
+            timestamp: self.grouping.around().timestamp(),
             rows: group.rows,
             first_row: group.first.row + 1,
             last_row: group.end.row,

@@ -24,8 +24,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, ErrorPosition, Result};
-use crate::limits::REJECT_SHARE_ROWS;
+use crate::limits::{MAX_REJECT_GROUPS, REJECT_SHARE_ROWS};
 use crate::position::RejectsPosition;
+use crate::produce::Reject;
 use crate::read::{BadRow, BadRowKind};
 
 /// What a bad row does to the load.
@@ -113,8 +114,10 @@ pub struct RejectsOptions {
     pub on_bad_row: OnBadRow,
     /// How many may be skipped.
     pub max_rejects: MaxRejects,
-    /// Where skipped rows are written; without it they are only counted, as a dry run and a verification do.
+    /// Where skipped rows are written; without it, and if the sink does not take them, they are only counted, as a dry run and a verification do.
     pub file: Option<PathBuf>,
+    /// Whether they are given to the sink.
+    pub to_sink: bool,
 }
 
 /// One line of the rejects file.
@@ -261,9 +264,14 @@ pub struct Rejects {
     on_bad_row: OnBadRow,
     max_rejects: MaxRejects,
     file: Option<RejectsFile>,
-    /// The input that is read, where there are several.
+    /// Whether rows are given to the sink, and how many were in it by now.
+    to_sink: bool,
+    sent: u64,
+    /// The input that is read, and whether there are others.
     input: Option<String>,
+    is_one_of_several: bool,
     rows: u64,
+    summary: RejectSummary,
 }
 
 impl Rejects {
@@ -281,29 +289,59 @@ impl Rejects {
             on_bad_row: options.on_bad_row,
             max_rejects: options.max_rejects,
             file,
+            to_sink: options.to_sink,
+            sent: at.sent,
             input: None,
+            is_one_of_several: false,
             rows: at.rows,
+            summary: RejectSummary::default(),
         })
     }
 
-    /// What comes from here on is of this input, where there are several.
-    pub(crate) fn begin_input(&mut self, name: Option<String>) {
-        self.input = name;
+    /// What comes from here on is of this input, perhaps one of several.
+    pub(crate) fn begin_input(&mut self, name: Option<String>, is_one_of_several: bool) {
+        (self.input, self.is_one_of_several) = (name, is_one_of_several);
+    }
+
+    /// Goes on with what an attempt before this one has summed up.
+    pub(crate) fn sum_up_behind(&mut self, summary: RejectSummary) {
+        self.summary = summary;
+    }
+
+    /// What was rejected, by kind and column.
+    pub(crate) fn summary(&mut self) -> &mut RejectSummary {
+        &mut self.summary
     }
 
     /// Takes bad rows that belong together: one row, or a group that one of them spoiled.
     ///
     /// # Errors
     /// [`ErrorKind::BadRow`] with the row to blame when bad rows stop the load; then none is counted.
-    /// [`ErrorKind::LocalFile`] when the file cannot be written.
-    pub fn take(&mut self, rows: &[BadRow]) -> Result<()> {
+    /// [`ErrorKind::LocalFile`] when the file cannot be written; what `send` fails with.
+    pub fn take(
+        &mut self,
+        rows: &[BadRow],
+        mut send: impl FnMut(&Reject<'_>) -> Result<()>,
+    ) -> Result<()> {
         if self.on_bad_row == OnBadRow::Stop {
             return culprit(rows).map_or(Ok(()), |bad| Err(stopping(bad)));
         }
+        self.summary.begin_step();
         for bad in rows {
+            let several = self.input.as_deref().filter(|_| self.is_one_of_several);
             if let Some(file) = &mut self.file {
-                file.write(&RejectLine::new(self.input.as_deref(), bad))?;
+                file.write(&RejectLine::new(several, bad))?;
             }
+            // A load that goes on comes to rows again that are in the sink already.
+            if self.to_sink && self.rows >= self.sent {
+                send(&Reject {
+                    number: self.rows,
+                    input: self.input.as_deref(),
+                    row: bad,
+                })?;
+                self.sent = self.rows + 1;
+            }
+            self.summary.add(several, bad);
             self.rows += 1;
         }
         Ok(())
@@ -315,6 +353,7 @@ impl Rejects {
     /// [`ErrorKind::LocalFile`].
     pub fn go_back(&mut self, at: RejectsPosition) -> Result<()> {
         self.rows = at.rows;
+        self.summary.go_back();
         match &mut self.file {
             Some(file) => file.go_back(at.length),
             None => Ok(()),
@@ -359,7 +398,129 @@ impl Rejects {
         RejectsPosition {
             length: self.file.as_ref().map_or(0, |file| file.length),
             rows: self.rows,
+            sent: self.sent,
         }
+    }
+}
+
+/// Rejected rows of one kind and column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RejectGroup {
+    /// What kind of fault they have; `None` for all that are beyond [`MAX_REJECT_GROUPS`] kinds and columns.
+    pub kind: Option<BadRowKind>,
+    /// The column that is to blame, where one is.
+    pub column: Option<String>,
+    /// How many they are.
+    pub count: u64,
+    /// The first of them.
+    pub first: FirstReject,
+    /// As many of them as there were before the rows that were taken last, where everything given was worked off, and at the last commit.
+    #[serde(skip)]
+    before: u64,
+    #[serde(skip)]
+    between: u64,
+    #[serde(skip)]
+    committed: u64,
+}
+
+/// An example of a rejected row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FirstReject {
+    /// The input it stands in, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The row, from 1, counted through all inputs.
+    pub row: u64,
+    /// The physical line it starts on.
+    pub line: u64,
+    /// What was found and what was expected.
+    pub reason: String,
+}
+
+/// What one run has rejected, by kind and column, in the order of their first rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RejectSummary {
+    groups: Vec<RejectGroup>,
+}
+
+impl RejectSummary {
+    /// Rows come that belong together.
+    fn begin_step(&mut self) {
+        for group in &mut self.groups {
+            group.before = group.count;
+        }
+    }
+
+    fn add(&mut self, input: Option<&str>, bad: &BadRow) {
+        let is_own =
+            |group: &&mut RejectGroup| group.kind == Some(bad.kind) && group.column == bad.column;
+        if let Some(group) = self.groups.iter_mut().find(is_own) {
+            group.count += 1;
+            return;
+        }
+        let is_full = self.groups.len() >= MAX_REJECT_GROUPS;
+        if is_full && let Some(rest) = self.groups.last_mut().filter(|rest| rest.kind.is_none()) {
+            rest.count += 1;
+            return;
+        }
+        // The last place is for all the others.
+        let is_rest = self.groups.len() + 1 >= MAX_REJECT_GROUPS;
+        self.groups.push(RejectGroup {
+            kind: (!is_rest).then_some(bad.kind),
+            column: bad.column.clone().filter(|_| !is_rest),
+            count: 1,
+            first: FirstReject {
+                file: input.map(str::to_owned),
+                row: bad.row,
+                line: bad.line,
+                reason: bad.reason.clone(),
+            },
+            before: 0,
+            between: 0,
+            committed: 0,
+        });
+    }
+
+    /// Before the rows that were taken last all that had been given was worked off.
+    pub(crate) fn mark_between(&mut self) {
+        for group in &mut self.groups {
+            group.between = group.before;
+        }
+    }
+
+    /// What was taken is committed: all of it, or as far as [`mark_between`](Self::mark_between) says.
+    pub(crate) fn mark_committed(&mut self, all: bool) {
+        for group in &mut self.groups {
+            group.committed = if all { group.count } else { group.between };
+        }
+    }
+
+    /// Goes back to where all that was given was worked off.
+    fn go_back(&mut self) {
+        self.set(|group| group.between);
+    }
+
+    /// Goes back to the last commit.
+    pub(crate) fn roll_back(&mut self) {
+        self.set(|group| group.committed);
+        for group in &mut self.groups {
+            group.between = group.count;
+        }
+    }
+
+    fn set(&mut self, count: impl Fn(&RejectGroup) -> u64) {
+        for group in &mut self.groups {
+            group.count = count(group);
+        }
+        self.groups.retain(|group| group.count > 0);
+    }
+
+    /// The kinds and columns, the most frequent first.
+    #[must_use]
+    pub fn into_groups(mut self) -> Vec<RejectGroup> {
+        self.groups
+            .sort_by_key(|group| std::cmp::Reverse(group.count));
+        self.groups
     }
 }
 
@@ -403,6 +564,7 @@ mod tests {
             on_bad_row: OnBadRow::Skip,
             max_rejects: MaxRejects::Unlimited,
             file,
+            to_sink: false,
         }
     }
 
@@ -421,20 +583,24 @@ mod tests {
         let mut rejects =
             Rejects::open(&skip(Some(path.clone())), RejectsPosition::default()).unwrap();
         rejects
-            .take(&[
-                bad(1, BadRowKind::Value, b"a,\"b\nc\""),
-                bad(2, BadRowKind::Group, b"\xff\x00"),
-            ])
+            .take(
+                &[
+                    bad(1, BadRowKind::Value, b"a,\"b\nc\""),
+                    bad(2, BadRowKind::Group, b"\xff\x00"),
+                ],
+                |_| Ok(()),
+            )
             .unwrap();
         let mut long = bad(3, BadRowKind::TooLarge, b"xx");
         long.raw_len = 9;
-        rejects.take(&[long]).unwrap();
+        rejects.take(&[long], |_| Ok(())).unwrap();
         let at = rejects.sync().unwrap();
         assert_eq!(
             at,
             RejectsPosition {
                 length: std::fs::metadata(&path).unwrap().len(),
-                rows: 3
+                rows: 3,
+                sent: 0,
             }
         );
         let found = lines(&path);
@@ -461,12 +627,18 @@ mod tests {
         let path = folder.path().join("rejects.jsonl");
         let options = skip(Some(path.clone()));
         let mut rejects = Rejects::open(&options, RejectsPosition::default()).unwrap();
-        rejects.take(&[bad(1, BadRowKind::Value, b"1")]).unwrap();
+        rejects
+            .take(&[bad(1, BadRowKind::Value, b"1")], |_| Ok(()))
+            .unwrap();
         let at = rejects.sync().unwrap();
-        rejects.take(&[bad(2, BadRowKind::Value, b"2")]).unwrap();
+        rejects
+            .take(&[bad(2, BadRowKind::Value, b"2")], |_| Ok(()))
+            .unwrap();
         rejects.sync().unwrap();
         let mut again = Rejects::open(&options, at).unwrap();
-        again.take(&[bad(2, BadRowKind::Value, b"2")]).unwrap();
+        again
+            .take(&[bad(2, BadRowKind::Value, b"2")], |_| Ok(()))
+            .unwrap();
         assert_eq!(again.sync().unwrap().rows, 2);
         assert_eq!(
             lines(&path).iter().map(|line| line.row).collect::<Vec<_>>(),
@@ -476,6 +648,7 @@ mod tests {
         let ahead = RejectsPosition {
             length: 1 << 20,
             rows: 9,
+            sent: 0,
         };
         assert_eq!(
             Rejects::open(&options, ahead).unwrap_err().kind(),
@@ -494,10 +667,13 @@ mod tests {
         let mut rejects =
             Rejects::open(&RejectsOptions::default(), RejectsPosition::default()).unwrap();
         let error = rejects
-            .take(&[
-                bad(4, BadRowKind::Group, b""),
-                bad(5, BadRowKind::Value, b""),
-            ])
+            .take(
+                &[
+                    bad(4, BadRowKind::Group, b""),
+                    bad(5, BadRowKind::Value, b""),
+                ],
+                |_| Ok(()),
+            )
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadRow);
         assert_eq!(

@@ -1,6 +1,7 @@
 //! Every type from every kind of text: what becomes of it in Avro, as apache-avro reads it, and in JSON; or what is said of it.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::too_many_lines, reason = "tables of cases")]
 
 use apache_avro::Schema;
 use proptest::prelude::*;

@@ -179,6 +179,7 @@ impl From<core::Error> for Failure {
             core::ErrorKind::EmptyInput
             | core::ErrorKind::InputChanged
             | core::ErrorKind::BadRow
+            | core::ErrorKind::UnsortedGroups
             | core::ErrorKind::TooManyRejects => Kind::Input,
             core::ErrorKind::Schema => Kind::Schema,
             core::ErrorKind::HoldTimeout => Kind::Behind,

@@ -211,6 +211,8 @@ impl Inputs {
             .iter()
             .map(|Pair(field, column)| (field.clone(), column.clone()))
             .collect();
+        let (headers, timestamp) = (args.headers()?, args.timestamp()?);
+        let set = args.constants();
         let request = PlanRequest {
             map: &map,
             iso_times: args.json_times == Some(JsonTimes::Iso),
@@ -218,6 +220,13 @@ impl Inputs {
             format: value_format(args.format()),
             key: &key,
             group_by: &args.group_by,
+            headers: &headers,
+            timestamp: &timestamp,
+            partitioner: args.partitioner(),
+            set: &set,
+            mark_last: args.mark_last.as_deref(),
+            strict_groups: args.strict_groups,
+            partial_groups: args.partial_groups,
             ..PlanRequest::new(schema, &self.header)
         };
         Ok(RecordPlan::compile(&request)?)
@@ -358,9 +367,8 @@ fn find_delimiter(path: &Path, csv: &CsvArgs) -> Result<(u8, String), Failure> {
 /// How many of an input's first rows there are, the header among them, and how many cells each has, if that is the same number for all of them and at
 /// least two.
 fn first_rows(path: &Path, format: &InputFormat) -> Result<Option<(usize, usize)>, Failure> {
-    let mut reader = match Input::peek(path, format)? {
-        Some(reader) => reader,
-        None => return Ok(None),
+    let Some(mut reader) = Input::peek(path, format)? else {
+        return Ok(None);
     };
     let columns = reader.header().len();
     let mut rows = usize::from(format.csv.has_header);

@@ -86,6 +86,16 @@ impl LoadJob {
         if found.identity.topic != args.topic {
             return Err(other("topic", &args.topic, &found.identity.topic));
         }
+        let topic = found.rejects_topic.as_ref();
+        let typed_topic = args.rejects.rejects_topic.as_ref();
+        if let Some(known) = topic.filter(|_| found.load.rejects.sent > 0)
+            && Some(known) != typed_topic
+        {
+            let rows = found.load.rejects.sent;
+            let message = format!("the load has sent {rows} rejected rows to topic {known} so far");
+            let failure = Failure::new(Kind::Usage, message);
+            return Err(failure.hint(format!("--rejects-topic {known} goes on with it")));
+        }
         let typed = args.rejects.rejects.as_deref().map(absolute);
         let known = found
             .rejects_file

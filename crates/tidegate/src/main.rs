@@ -27,6 +27,7 @@ mod service;
 mod signals;
 mod stream;
 mod terminal;
+mod timestamps;
 mod topic;
 mod value_schema;
 mod values;

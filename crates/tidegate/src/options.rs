@@ -24,8 +24,6 @@ pub(crate) struct ResolvedOptions {
     pub(crate) records: RecordArgs,
     /// How the CSV is written.
     pub(crate) csv: CsvArgs,
-    /// How partitions are chosen.
-    pub(crate) partitioner: Partitioner,
 }
 
 impl ResolvedOptions {
@@ -43,10 +41,13 @@ impl ResolvedOptions {
                 group_by: owned(records.group_columns()),
                 no_key: key.is_empty(),
                 key,
+                partitioner: match records.partitioner() {
+                    Partitioner::Only(_) => None,
+                    other => Some(other),
+                },
                 ..typed.clone()
             },
             csv: inputs.csv().clone(),
-            partitioner: Partitioner::default(),
         }
     }
 
@@ -177,7 +178,6 @@ mod tests {
                 delimiter: Some(Delimiter::default()),
                 ..CsvArgs::default()
             },
-            partitioner: Partitioner::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use tidegate::bridge::{Job, prepare_positions_topic};
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
 use tidegate::core::key::KeyReason;
+use tidegate::core::partition::Partitioner;
 use tidegate::core::publish::CommitCadence;
 use tidegate::core::schema::RecordPlan;
 
@@ -17,6 +18,7 @@ use crate::job::{self, LoadJob};
 use crate::options::{ResolvedOptions, Typed};
 use crate::report::grouped;
 use crate::service::{Context, Reach, Service, needs_registry};
+use crate::timestamps;
 use crate::topic::{self, TopicState, TopicWish};
 use crate::value_schema::{Origin, ValueSchema};
 
@@ -34,6 +36,8 @@ pub(crate) struct Load<'a> {
     pub(crate) job: Option<LoadJob>,
     schema: ValueSchema,
     topic: TopicState,
+    /// The topic for rejected rows, where there is to be one.
+    rejects_topic: Option<TopicState>,
 }
 
 impl<'a> Load<'a> {
@@ -68,9 +72,12 @@ impl<'a> Load<'a> {
             job,
             schema,
             topic: TopicState::Exists(1),
+            rejects_topic: None,
         };
         load.topic = topic::inspect(&load.service.client, &load.wish())?;
         load.check_topic()?;
+        load.check_records()?;
+        load.rejects_topic = load.look_at_rejects_topic()?;
         if let Some(job) = &load.job {
             job.refuse_other_list(args, &load.inputs, load.topic_id().as_deref())?;
         }
@@ -98,6 +105,65 @@ impl<'a> Load<'a> {
     pub(crate) fn rejects_file(&self) -> Option<String> {
         let rejects = self.args.rejects.rejects.as_deref();
         rejects.map(job::absolute)
+    }
+
+    /// The topic that rejected rows go to.
+    pub(crate) fn rejects_topic(&self) -> Option<String> {
+        self.args.rejects.rejects_topic.clone()
+    }
+
+    /// What the plan of the records asks of inputs and topic.
+    fn check_records(&self) -> Result<(), Failure> {
+        if let Partitioner::Only(partition) = self.records.partitioner()
+            && partition >= self.expected_partitions()
+            && self.topic != TopicState::ToCreate(None)
+        {
+            let (name, count) = (&self.args.topic, self.expected_partitions());
+            let message = format!(
+                "--partition {partition}: topic {name} has {count} partitions, counted from 0"
+            );
+            return Err(Failure::new(Kind::Usage, message));
+        }
+        if !self.records.marks_last() {
+            return Ok(());
+        }
+        if !self.inputs.is_file() {
+            let name = self.inputs.name();
+            let message = format!(
+                "--mark-last reads the input once more to find its last record, and {name} can be read only once"
+            );
+            return Err(Failure::new(Kind::Usage, message).hint("put it into a file first"));
+        }
+        if self.hold_last() {
+            let message = "--hold-last leaves the end of a file that grows for later, and --mark-last marks where it ends";
+            return Err(Failure::new(Kind::Usage, message).hint("leave one of them out"));
+        }
+        Ok(())
+    }
+
+    /// Looks at the topic for rejected rows without changing anything.
+    fn look_at_rejects_topic(&self) -> Result<Option<TopicState>, Failure> {
+        let Some(wish) = self.rejects_wish() else {
+            return Ok(None);
+        };
+        if wish.name == self.args.topic || wish.name == self.positions_topic() {
+            let message = format!("--rejects-topic {} holds something else already", wish.name);
+            return Err(Failure::new(Kind::Usage, message).hint("name another topic"));
+        }
+        let client = &self.service.client;
+        let state = topic::inspect(client, &wish)?;
+        if matches!(state, TopicState::Exists(_)) {
+            topic::refuse_compacted(client, wish.name)?;
+        }
+        Ok(Some(state))
+    }
+
+    fn rejects_wish(&self) -> Option<TopicWish<'_>> {
+        Some(TopicWish {
+            name: self.args.rejects.rejects_topic.as_deref()?,
+            partitions: None,
+            ..self.wish()
+        })
     }
 
     /// What is promised.
@@ -163,6 +229,14 @@ impl<'a> Load<'a> {
                 &self.args.topic,
             ));
         }
+        if matches!(self.topic, TopicState::Exists(_)) {
+            warnings.extend(timestamps::warnings(
+                &self.service.client,
+                &self.args.topic,
+                &self.inputs,
+                &self.records,
+            )?);
+        }
         Ok(warnings)
     }
 
@@ -176,6 +250,9 @@ impl<'a> Load<'a> {
             ValueFormat::Json => None,
         };
         topic::prepare(&self.service.client, &self.wish(), &self.topic)?;
+        if let (Some(wish), Some(state)) = (self.rejects_wish(), &self.rejects_topic) {
+            topic::prepare(&self.service.client, &wish, state)?;
+        }
         Ok(id)
     }
 
@@ -223,6 +300,7 @@ impl<'a> Load<'a> {
             identity,
             sources: self.sources(),
             rejects_file: self.rejects_file(),
+            rejects_topic: self.rejects_topic(),
             positions_topic: self.positions_topic().to_owned(),
             transaction_timeout: delivery.transaction_timeout,
             restart: delivery.restart,
@@ -377,17 +455,23 @@ pub(crate) fn commit_cadence(args: &PublishArgs) -> CommitCadence {
 
 /// Flags that do not fit together in ways that the parser cannot know.
 fn check_flags(args: &PublishArgs) -> Result<(), Failure> {
-    if args.rejects.on_bad_row == Some(OnBadRow::Skip) && args.rejects.rejects.is_none() {
+    if args.rejects.max_rejects.is_some() && !args.rejects.has_place() {
+        let message =
+            "--max-rejects is about rows that are kept apart, and they have no place to go";
+        let failure = Failure::new(Kind::Usage, message);
+        return Err(failure.hint("--rejects FILE or --rejects-topic TOPIC names one"));
+    }
+    if args.rejects.on_bad_row == Some(OnBadRow::Skip) && !args.rejects.has_place() {
         let failure = Failure::new(
             Kind::Usage,
             "--on-bad-row skip needs a place for the bad rows",
         );
-        return Err(failure.hint("--rejects FILE names one"));
+        return Err(failure.hint("--rejects FILE or --rejects-topic TOPIC names one"));
     }
-    if args.rejects.on_bad_row == Some(OnBadRow::Stop) && args.rejects.rejects.is_some() {
+    if args.rejects.on_bad_row == Some(OnBadRow::Stop) && args.rejects.has_place() {
         let failure = Failure::new(
             Kind::Usage,
-            "--rejects takes bad rows, and --on-bad-row stop says that there are none to take",
+            "--rejects and --rejects-topic take bad rows, and --on-bad-row stop says that there are none to take",
         );
         return Err(failure.hint("leave one of them out"));
     }

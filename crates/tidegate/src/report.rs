@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tidegate::core::balance::{BalanceStatus, PartitionBalance};
 use tidegate::core::job::Delivery;
 use tidegate::core::receipt::{PartitionReceipt, RecordCounts, RowCounts};
+use tidegate::core::rejects::RejectGroup;
 use tidegate::core::verify::{Difference, VerifyStatus};
 
 use crate::args::OutputForm;
@@ -15,6 +16,8 @@ use crate::failure::{Failure, Kind};
 
 /// How many partitions a summary for people lists.
 const SHOWN_PARTITIONS: usize = 20;
+/// How many sorts of rejected rows it lists.
+const SHOWN_REJECTS: usize = 10;
 
 /// Everything a command leaves behind: its summary, and the failure that ended it.
 #[derive(Debug)]
@@ -141,6 +144,9 @@ pub(crate) struct PublishSummary {
     /// What people should know though nothing failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+    /// What this run has rejected, by kind and column, the most frequent first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rejects: Vec<RejectGroup>,
     /// `--wait-group`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait: Option<BalanceSummary>,
@@ -278,6 +284,7 @@ fn human_publish(summary: &PublishSummary) -> String {
         grouped(accepted),
         grouped(rejected)
     ));
+    list_rejects(&summary.rejects, &mut lines);
     let run = summary.this_run;
     let delivered = grouped(summary.records.delivered);
     if let Some(row) = summary.resumed_at_row {
@@ -315,6 +322,35 @@ fn human_publish(summary: &PublishSummary) -> String {
         text.push_str(&human_verify(verify));
     }
     text
+}
+
+/// What was rejected in this run, and an example of each sort.
+fn list_rejects(groups: &[RejectGroup], lines: &mut Vec<String>) {
+    for group in groups.iter().take(SHOWN_REJECTS) {
+        let kind = group.kind.and_then(|kind| match json!(kind) {
+            Value::String(name) => Some(name),
+            _ => None,
+        });
+        let kind = kind.unwrap_or_else(|| "others".to_owned());
+        let column = group.column.as_ref();
+        let column = column.map_or_else(String::new, |column| format!(", column {column}"));
+        let first = &group.first;
+        let file = first
+            .file
+            .as_ref()
+            .map_or_else(String::new, |file| format!("{file}, "));
+        lines.push(format!(
+            "    {} {kind}{column}: first {file}row {} (line {}): {}",
+            grouped(group.count),
+            grouped(first.row),
+            grouped(first.line),
+            first.reason
+        ));
+    }
+    if groups.len() > SHOWN_REJECTS {
+        let rest = groups.iter().skip(SHOWN_REJECTS).map(|group| group.count);
+        lines.push(format!("    {} of other sorts", grouped(rest.sum())));
+    }
 }
 
 /// What is in each partition, as far as anything is.
@@ -468,6 +504,7 @@ mod tests {
             resumed_at_row: None,
             this_run: RunFigures::new(120, 12, 0.5),
             warnings: Vec::new(),
+            rejects: Vec::new(),
             wait: None,
             verify: None,
         }

@@ -92,6 +92,22 @@ pub(crate) fn prepare(
     inspect(client, wish).map(drop)
 }
 
+/// Refuses a topic that keeps the last record of each key only: rejected rows have no key, and brokers refuse such records there.
+pub(crate) fn refuse_compacted(client: &Client, name: &str) -> Result<(), Failure> {
+    // Who may not read the settings is told by the broker.
+    let Ok(configs) = client.admin().topic_configs(name) else {
+        return Ok(());
+    };
+    match configs.get("cleanup.policy") {
+        Some(policy) if policy.contains("compact") => {
+            let message =
+                format!("topic {name} has cleanup.policy {policy}: rejected rows have no key");
+            Err(Failure::new(Kind::Topic, message).hint("name a topic with cleanup.policy delete"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The topic's partitions, for a command that reads it.
 pub(crate) fn partitions(client: &Client, name: &str) -> Result<Vec<i32>, Failure> {
     check_name(name)?;

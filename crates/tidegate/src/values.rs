@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidegate::core::Error;
+use tidegate::core::partition::Partitioner;
 
 /// Units of time with their length in nanoseconds.
 const TIME_UNITS: &[(&str, u64)] = &[
@@ -56,6 +58,19 @@ pub(crate) fn count(text: &str) -> Result<u64, String> {
         Ok(number) => Ok(number),
         Err(why) => Err(format!("{why}: a count looks like 500, 10k or 2M")),
     }
+}
+
+/// A name and a value with `=` between them; the value may be empty.
+pub(crate) fn assignment(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+/// The name of a partitioner.
+pub(crate) fn partitioner(text: &str) -> Result<Partitioner, String> {
+    text.parse().map_err(|error: Error| error.to_string())
 }
 
 /// Reads `<decimal number><unit>` into the smallest unit, exactly: a fraction that is no whole number of it is refused.

@@ -18,7 +18,6 @@ use tidegate::bridge::{Job, JobSink, SystemClock, left_open, prepare_positions_t
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::event::Event;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
-use tidegate::core::partition::Partitioner;
 use tidegate::core::position::LoadPosition;
 use tidegate::core::publish::{CommitCadence, Outcome, PublishOptions, publish};
 use tidegate::core::read::{CsvFormat, RowReader, Source};
@@ -87,6 +86,7 @@ impl Work {
                 identity,
                 sources,
                 rejects_file: None,
+                rejects_topic: None,
                 positions_topic,
                 transaction_timeout: Duration::from_secs(60),
                 restart: false,
@@ -117,7 +117,6 @@ impl Work {
             csv: &csv,
             plan: &plan,
             schema_id: None,
-            partitioner: Partitioner::default(),
             rejects: &RejectsOptions::default(),
             commits: CommitCadence {
                 interval: Duration::from_secs(60),

@@ -23,7 +23,7 @@ use crate::publish::{CommitCadence, HoldOn, PublishOptions, sink_failed};
 use crate::read::{BadRow, BadRowKind, Place, Source};
 use crate::receipt::{RecordCounts, RowCounts, Status};
 use crate::records::{EncodedRecord, RecordStream, Step};
-use crate::rejects::{self, Rejects};
+use crate::rejects::{self, RejectSummary, Rejects};
 use crate::{Error, ErrorKind, Result};
 
 /// Everything that a record meets after it was encoded.
@@ -137,7 +137,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             clock,
             events,
             interrupt: options.interrupt,
-            partitioner: options.partitioner,
+            partitioner: options.plan.partitioner(),
             partitions,
             last_key: LastKey::default(),
             hasher: RecordHasher::new(),
@@ -228,7 +228,9 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             return Ok(());
         };
         let (last, count) = (&commits.last, self.finished.len());
-        if (place.input, count) == (last.input, last.finished.len()) && !is_complete {
+        let is_same_place = (place.input, count) == (last.input, last.finished.len());
+        let has_rejects = self.rejects.position().sent != last.rejects.sent;
+        if is_same_place && !has_rejects && !is_complete {
             return Ok(());
         }
         let began = self.clock.monotonic();
@@ -248,6 +250,8 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             let took = at.saturating_sub(began);
             commits.interval = commits.cadence.interval_after(commits.interval, took);
         }
+        let all = place.input.row >= self.rows;
+        self.rejects.summary().mark_committed(all);
         Ok(())
     }
 
@@ -258,7 +262,8 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
 
     /// One input behind the other. True when it was interrupted.
     fn send_all<S: Source>(&mut self, inputs: &mut Inputs<'_, '_, S>) -> Result<bool> {
-        self.rejects.begin_input(inputs.name_among_several());
+        self.rejects
+            .begin_input(inputs.name(), inputs.are_several());
         while !self.send(&mut inputs.stream)? {
             let (read_to, blank_lines) = (inputs.stream.read_to(), inputs.stream.blank_lines());
             if read_to.row != self.rows && !inputs.is_last() {
@@ -276,7 +281,8 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             self.blank_lines += blank_lines;
             self.bytes_before += finished.digest.bytes;
             self.finished.push(finished);
-            self.rejects.begin_input(inputs.name_among_several());
+            self.rejects
+                .begin_input(inputs.name(), inputs.are_several());
         }
         Ok(true)
     }
@@ -310,6 +316,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                     let rejected = self.reject(rows);
                     if stream.position().row == before.0 {
                         self.rejects_between = before.1;
+                        self.rejects.summary().mark_between();
                     }
                     if rejected.is_err() {
                         // A load that stops at a row ends before it.
@@ -321,6 +328,10 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                             return Err(culprit(stream).unwrap_or(stop));
                         }
                         rejected => rejected?,
+                    }
+                    // What a transaction holds of rejected rows alone must be committed in time, too.
+                    if self.is_commit_due() {
+                        self.commit(&stream.place()?, false)?;
                     }
                 }
                 // What was appended is not to wait for what may never come.
@@ -356,15 +367,16 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             partition,
             key: record.key,
             value: record.value,
-            headers: &[],
-            timestamp: None,
+            headers: record.headers,
+            timestamp: record.timestamp,
+            rows: record.rows,
             tag: record.last_row,
             first_row: record.first_row,
             first_line: record.first_line,
             end_line: record.end.line,
         };
         self.sink.append(out).map_err(sink_failed)?;
-        let hash = self.hasher.hash(key_term, record.value, &[]);
+        let hash = self.hasher.hash(key_term, record.value, record.headers);
         self.ledger.append(partition, hash, record.rows);
         self.rows += u64::from(record.rows);
         self.bytes = self.bytes_before + record.end.byte;
@@ -375,6 +387,11 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             self.look_at_the_clock();
         }
         Ok(())
+    }
+
+    /// Whether all records are to go to one partition.
+    pub(super) fn is_one_partition_meant(&self) -> bool {
+        matches!(self.partitioner, Partitioner::Only(_))
     }
 
     /// The partition of a record, and its key's part in the digest.
@@ -398,9 +415,14 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
     /// Enters bad rows. When they stop the load they are not counted: the load ends before them.
     fn reject(&mut self, rows: &[BadRow]) -> Result<()> {
         let before = self.rejects.rows();
-        let taken = self.rejects.take(rows);
+        let (rejects, sink) = (&mut self.rejects, &mut *self.sink);
+        let taken = rejects.take(rows, |reject| sink.reject(reject).map_err(sink_failed));
         self.rows += self.rejects.rows() - before;
         taken?;
+        if let Some(last) = rows.last() {
+            let end = self.bytes_before + last.byte + last.raw_len;
+            self.bytes = self.bytes.max(end);
+        }
         for row in rows {
             (self.events)(Event::RowRejected(row));
         }
@@ -495,6 +517,30 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         self.finished
     }
 
+    /// What was rejected before a place: either all that was, or, where some of it stands behind, what had been when all was worked off last.
+    fn rejects_at(&self, place: &Place) -> RejectsPosition {
+        let now = self.rejects.position();
+        if place.input.row >= self.rows {
+            return now;
+        }
+        RejectsPosition {
+            sent: now.sent,
+            ..self.rejects_between
+        }
+    }
+
+    /// What this run has rejected, as far as it stands.
+    pub(super) fn take_summary(&mut self) -> RejectSummary {
+        let summary = self.rejects.summary();
+        if let Some(commits) = &self.commits
+            && self.sink.is_transactional()
+            && commits.last.input.row != self.rows
+        {
+            summary.roll_back();
+        }
+        std::mem::take(summary)
+    }
+
     fn position_at(&self, place: &Place) -> LoadPosition {
         let state = |(state, _): (PartitionPosition, bool)| state;
         LoadPosition {
@@ -504,7 +550,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             records: self.ledger.totals().appended,
             blank_lines: self.blank_lines + place.blank_lines,
             partitions: self.ledger.partitions().into_iter().map(state).collect(),
-            rejects: self.rejects.position(),
+            rejects: self.rejects_at(place),
             end: place.end,
         }
     }

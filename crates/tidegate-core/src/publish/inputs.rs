@@ -9,8 +9,10 @@ use crate::error::ErrorPosition;
 use crate::limits::READ_BUFFER;
 use crate::position::{FinishedInput, LoadPosition};
 use crate::publish::PublishOptions;
+use crate::publish::beforehand::mark_last;
 use crate::read::{Position, RowReader, Source, Start};
 use crate::records::RecordStream;
+use crate::seen::SeenGroups;
 use crate::{Error, ErrorKind, Result};
 
 /// Told how many bytes were just read again; its error ends that.
@@ -33,6 +35,7 @@ impl<'a, 'p, S: Source> Inputs<'a, 'p, S> {
         sources: &'a [S],
         position: &LoadPosition,
         options: &'a PublishOptions<'p>,
+        seen: Option<Box<SeenGroups>>,
         told: Told<'_>,
     ) -> Result<Self> {
         check_finished(sources, &position.finished, told)?;
@@ -41,12 +44,16 @@ impl<'a, 'p, S: Source> Inputs<'a, 'p, S> {
             return Err(too_few(index + 1, sources.len()));
         };
         let is_last = index + 1 == sources.len();
+        let rows_before = position.finished.iter().map(|input| input.rows).sum();
+        let mut stream = open(source, position, options, is_last, told)?;
+        mark_last(source, position, rows_before, options, &mut stream)?;
+        stream.remember(seen);
         Ok(Self {
             sources,
             options,
             index,
-            rows_before: position.finished.iter().map(|input| input.rows).sum(),
-            stream: open(source, position, options, is_last, told)?,
+            rows_before,
+            stream,
         })
     }
 
@@ -60,9 +67,9 @@ impl<'a, 'p, S: Source> Inputs<'a, 'p, S> {
         self.sources[self.index].name()
     }
 
-    /// As [`name`](Self::name), where there are several to tell apart.
-    pub(super) fn name_among_several(&self) -> Option<String> {
-        self.name().filter(|_| self.sources.len() > 1)
+    /// Whether there are several to tell apart.
+    pub(super) fn are_several(&self) -> bool {
+        self.sources.len() > 1
     }
 
     /// Goes on with the next input behind one that has ended, and gives what that was; `None` behind the last.
@@ -88,7 +95,10 @@ impl<'a, 'p, S: Source> Inputs<'a, 'p, S> {
         self.rows_before = row;
         let next = &self.sources[self.index];
         // Nothing stands before the start.
+        let seen = self.stream.forget();
         self.stream = open(next, &start, self.options, self.is_last(), &mut |_| Ok(()))?;
+        mark_last(next, &start, row, self.options, &mut self.stream)?;
+        self.stream.remember(seen);
         Ok(Some(finished))
     }
 }

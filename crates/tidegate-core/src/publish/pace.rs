@@ -154,6 +154,9 @@ impl<P: Produce> Attempt<'_, '_, P> {
     }
 
     fn judge_skew(&mut self, of: u64) {
+        if self.is_one_partition_meant() {
+            return;
+        }
         let partitions = self.ledger.appended().count();
         // Of two partitions one always has half or more.
         let (share, parts) = if partitions == 2 { (3, 4) } else { (1, 2) };

@@ -34,6 +34,7 @@ mod trail;
 pub use format::{CsvFormat, Ragged};
 pub use header::Header;
 pub use reader::{ReadRow, RowReader};
+pub(crate) use row::as_row;
 pub(crate) use row::show_text;
 pub use row::{BadRow, BadRowKind, Row};
 

@@ -88,6 +88,19 @@ impl<'a> Row<'a> {
     }
 }
 
+/// Shows `text` as a row of one field, as if it stood in an input.
+pub(crate) fn as_row<T>(text: &[u8], take: impl FnOnce(&Row<'_>) -> T) -> T {
+    let end = text.len();
+    take(&Row {
+        data: text,
+        bounds: &[FieldBounds { start: 0, end }],
+        raw: text,
+        ascii: text.is_ascii(),
+        start: Position::START,
+        end: Position::START,
+    })
+}
+
 impl fmt::Debug for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields: Vec<_> = self.fields().map(String::from_utf8_lossy).collect();

@@ -7,12 +7,16 @@ use super::attributes::Attributes;
 use super::avro::{AvroSchema, type_name};
 use super::default::encode_default;
 use super::kinds::Kinds;
+use super::parts::{FieldsOf, Ops};
 use super::{FieldColumn, PlanRequest, RecordPlan, Shape};
+use crate::around::{Around, HeaderPlan, HeaderValue, TimestampChoice, TimestampPlan, ValuePlan};
 use crate::decode;
-use crate::encode::{Cell, Op, Optional, ValueFormat, put_long};
-use crate::json::put_string;
+use crate::encode::value::AvroWriter;
+use crate::encode::{Cell, Kind, NullTokens, Op, Optional, ValueFormat, encode_row, put_long};
+use crate::json::{JsonWriter, put_string};
 use crate::key::{KeyChoice, KeyPlan, KeyReason};
 use crate::limits::MAX_DEFAULT_DEPTH;
+use crate::read::as_row;
 use crate::{Error, Result};
 
 /// Columns with these names are taken for the key when no field has a timestamp type; the first one that is there wins.
@@ -37,25 +41,27 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
             ));
         }
     }
-    let mut compiler = Compiler {
-        request,
-        avro: &avro,
-        group_columns: &group_columns,
-        field_columns: Vec::new(),
-        missing: Vec::new(),
-        timestamp_column: None,
-        depth: 0,
-    };
-    let shape = if group_columns.is_empty() {
-        compiler.row_shape(record, &namespace)?
-    } else {
-        compiler.group_shape(record, &namespace)?
-    };
+    let mut compiler = Compiler::new(request, &avro, &group_columns);
+    let shape = compiler.shape(record, &namespace)?;
+    compiler.check_constants()?;
     compiler.check_missing()?;
     compiler.check_map()?;
+    let last_shape = request.mark_last.map(|_| {
+        let mut last = Compiler::new(request, &avro, &group_columns);
+        last.is_last = true;
+        last.shape(record, &namespace)
+    });
+    let last_shape = last_shape.transpose()?;
     let key = compiler.key()?;
+    let around = around(request, &avro)?;
+    if !group_columns.is_empty() {
+        for (column, used_for) in around.columns() {
+            compiler.share(column, used_for);
+        }
+    }
+    let (shared_columns, shared_uses) = std::mem::take(&mut compiler.shared);
     let mut warnings: Vec<String> = request.header.notes().collect();
-    warnings.extend(compiler.unused_columns());
+    warnings.extend(compiler.unused_columns(&around));
     let field_columns = compiler.field_columns;
     Ok(RecordPlan {
         format: request.format,
@@ -68,6 +74,13 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
         field_columns,
         warnings,
         group_columns,
+        shared_columns,
+        shared_uses,
+        last_shape,
+        strict_groups: request.strict_groups,
+        partial_groups: request.partial_groups,
+        around,
+        partitioner: request.partitioner,
         avro,
     })
 }
@@ -86,6 +99,49 @@ fn columns(request: &PlanRequest<'_>, names: &[String], asked_by: &str) -> Resul
         columns.push(index);
     }
     Ok(columns)
+}
+
+/// The path of a field inside the record of a row.
+fn inside(path: &str) -> &str {
+    path.rsplit("[].").next().unwrap_or(path)
+}
+
+/// What records have around their values.
+fn around(request: &PlanRequest<'_>, avro: &AvroSchema) -> Result<Around> {
+    let column = |name: &String, asked_by: &str| {
+        let found = columns(request, std::slice::from_ref(name), asked_by)?;
+        Ok::<_, Error>(found[0])
+    };
+    let mut around = Around::default();
+    for choice in request.headers {
+        let value = match &choice.value {
+            HeaderValue::Constant(text) => ValuePlan::Constant(text.as_bytes().into()),
+            HeaderValue::Column(name) => ValuePlan::Column(column(name, "--header-column")?),
+        };
+        let name = choice.name.as_str().into();
+        around.headers.push(HeaderPlan { name, value });
+    }
+    if let TimestampChoice::Column(name) = request.timestamp {
+        let column = column(name, "--record-timestamp")?;
+        let kinds = Kinds {
+            avro,
+            cells: request.cells,
+            attributes: &Attributes::default(),
+            path: "--record-timestamp",
+        };
+        let cell = Cell {
+            column,
+            joined: [].into(),
+            empty_is_null: true,
+            own_nulls: None,
+            null: None,
+            branch: None,
+            kind: kinds.of_field(&Schema::TimestampMillis, &None)?.kind,
+        };
+        let ops = vec![Op::Cell(cell)];
+        around.timestamp = Some(TimestampPlan { column, ops });
+    }
+    Ok(around)
 }
 
 fn unknown_column(request: &PlanRequest<'_>, name: &str, context: &str) -> Error {
@@ -120,47 +176,101 @@ struct Compiler<'a> {
     timestamp_column: Option<usize>,
     /// How many records the field at hand stands in.
     depth: usize,
+    /// Columns that must be equal in all rows of a group, and what for.
+    shared: (Vec<usize>, Vec<String>),
+    /// Fields that are constants.
+    constants: Vec<String>,
+    /// Whether this is about the last record of an input.
+    is_last: bool,
 }
 
-/// Collects operations; constants that meet become one.
-struct Ops {
-    ops: Vec<Op>,
-    constant: Vec<u8>,
-}
-
-impl Ops {
-    fn new() -> Self {
+impl<'a> Compiler<'a> {
+    fn new(request: &'a PlanRequest<'a>, avro: &'a AvroSchema, group_columns: &'a [usize]) -> Self {
         Self {
-            ops: Vec::new(),
-            constant: Vec::new(),
+            request,
+            avro,
+            group_columns,
+            field_columns: Vec::new(),
+            missing: Vec::new(),
+            timestamp_column: None,
+            shared: Default::default(),
+            constants: Vec::new(),
+            is_last: false,
+            depth: 0,
         }
     }
 
-    fn cell(&mut self, cell: Cell) {
-        self.flush();
-        self.ops.push(Op::Cell(cell));
-    }
-
-    fn op(&mut self, op: Op) {
-        match op {
-            Op::Constant(bytes) => self.constant.extend_from_slice(&bytes),
-            op => {
-                self.flush();
-                self.ops.push(op);
-            }
+    fn shape(&mut self, record: &RecordSchema, namespace: &Namespace) -> Result<Shape> {
+        if self.group_columns.is_empty() {
+            self.row_shape(record, namespace)
+        } else {
+            self.group_shape(record, namespace)
         }
     }
 
-    fn flush(&mut self) {
-        if !self.constant.is_empty() {
-            self.ops
-                .push(Op::Constant(std::mem::take(&mut self.constant).into()));
+    /// Notes that a column is used once for a whole group.
+    fn share(&mut self, column: usize, used_for: String) {
+        let (columns, uses) = &mut self.shared;
+        if !self.group_columns.contains(&column) && !columns.contains(&column) {
+            columns.push(column);
+            uses.push(used_for);
         }
     }
 
-    fn finish(mut self) -> Vec<Op> {
-        self.flush();
-        self.ops
+    /// The text of a field that is a constant, and the flag that says so.
+    fn constant(&self, path: &str) -> Option<(&'a str, &'static str)> {
+        if self.request.mark_last == Some(path) {
+            let text = if self.is_last { "true" } else { "false" };
+            return Some((text, "--mark-last"));
+        }
+        let mut set = self.request.set.iter();
+        let (_, text) = set.find(|(name, _)| name == path || name == inside(path))?;
+        Some((text, "--set"))
+    }
+
+    /// Writes a constant as a cell with that text would be written.
+    fn set(&mut self, cell: Cell, text: &str, flag: &str, path: &str, ops: &mut Ops) -> Result<()> {
+        if flag == "--mark-last" && cell.kind != Kind::Boolean {
+            return Err(Error::option(format!(
+                "{flag} names the field `{path}`, which must be a boolean"
+            )));
+        }
+        let (cell, nulls) = ([Op::Cell(cell)], NullTokens::from(self.request.cells));
+        let iso_times = self.request.iso_times;
+        let out = &mut ops.constant;
+        self.constants.push(path.to_owned());
+        let encoded = as_row(text.as_bytes(), |row| {
+            let encoded = match self.request.format {
+                ValueFormat::Avro => encode_row(&cell, &nulls, row, &mut AvroWriter(out)),
+                ValueFormat::Json => {
+                    encode_row(&cell, &nulls, row, &mut JsonWriter { out, iso_times })
+                }
+            };
+            encoded.map_err(|error| error.reason(&cell, row))
+        });
+        encoded
+            .map_err(|why| Error::option(format!("{flag} gives the field `{path}` a value: {why}")))
+    }
+
+    /// Every constant must be for a field that is there.
+    fn check_constants(&self) -> Result<()> {
+        let set = self
+            .request
+            .set
+            .iter()
+            .map(|(name, _)| (name.as_str(), "--set"));
+        let mark = self.request.mark_last.map(|name| (name, "--mark-last"));
+        let is_known = |name: &str| {
+            let mut known = self.constants.iter();
+            known.any(|path| path == name || inside(path) == name)
+        };
+        let mut unknown = set.chain(mark).filter(|(name, _)| !is_known(name));
+        match unknown.next() {
+            None => Ok(()),
+            Some((name, flag)) => Err(Error::option(format!(
+                "the schema has no field `{name}`, which {flag} gives a value"
+            ))),
+        }
     }
 }
 
@@ -289,21 +399,16 @@ impl Compiler<'_> {
         ops: &mut Ops,
     ) -> Result<()> {
         let path = of.path(&field.name);
+        let constant = self.constant(&path);
         let attributes = Attributes::of(field, &path)?;
-        let columns = self.columns_of(field, &path, &attributes)?;
+        let columns = match constant {
+            // The text stands in a row of its own.
+            Some(_) => vec![0],
+            None => self.columns_of(field, &path, &attributes)?,
+        };
         let Some(&column) = columns.first() else {
             return self.without_cell(field, namespace, of, ops);
         };
-        if of.is_group()
-            && let Some(stray) = columns
-                .iter()
-                .find(|column| !self.group_columns.contains(column))
-        {
-            return Err(Error::schema(format!(
-                "the field `{path}` stands outside the array, but its column `{}` is none of --group-by and so may differ between the rows of a group",
-                self.request.header.names()[*stray]
-            )));
-        }
         let kinds = Kinds {
             avro: self.avro,
             cells: self.request.cells,
@@ -311,18 +416,22 @@ impl Compiler<'_> {
             path: &path,
         };
         let found = kinds.of_field(&field.schema, namespace)?;
-        if found.kind.is_timestamp() && self.timestamp_column.is_none() {
+        if constant.is_none() && found.kind.is_timestamp() && self.timestamp_column.is_none() {
             self.timestamp_column = Some(column);
         }
-        for column in &columns {
+        for column in columns.iter().filter(|_| constant.is_none()) {
             self.field_columns.push(FieldColumn {
                 array: of.array().map(str::to_owned),
                 field: of.inner_path(&field.name),
                 column: *column,
             });
+            if of.is_group() {
+                let used_for = format!("the field `{path}`, which stands outside the array");
+                self.share(*column, used_for);
+            }
         }
         let is_joined = columns.len() > 1;
-        ops.cell(Cell {
+        let cell = Cell {
             column,
             joined: if is_joined { columns.into() } else { [].into() },
             empty_is_null: !found.kind.holds_empty() || self.request.cells.null_tokens.is_empty(),
@@ -330,8 +439,14 @@ impl Compiler<'_> {
             null: found.null,
             branch: found.branch,
             kind: found.kind,
-        });
-        Ok(())
+        };
+        match constant {
+            Some((text, flag)) => self.set(cell, text, flag, &path, ops),
+            None => {
+                ops.cell(cell);
+                Ok(())
+            }
+        }
     }
 
     /// The columns of a field: the one it is mapped to, else those its attribute names, else the one of its path, else of an alias.
@@ -436,7 +551,8 @@ impl Compiler<'_> {
         for field in &record.fields {
             let inner = format!("{path}.{}", field.name);
             let attributes = Attributes::of(field, &inner)?;
-            if !self.columns_of(field, &inner, &attributes)?.is_empty() {
+            let has_column = !self.columns_of(field, &inner, &attributes)?.is_empty();
+            if has_column || self.constant(&inner).is_some() {
                 return Ok(true);
             }
             let (schema, inside) = self.avro.resolve(&field.schema, namespace)?;
@@ -569,11 +685,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn unused_columns(&self) -> Vec<String> {
+    fn unused_columns(&self, around: &Around) -> Vec<String> {
         let names = self.request.header.names();
         let mut used = vec![false; names.len()];
         for field in &self.field_columns {
             used[field.column] = true;
+        }
+        for (column, _) in around.columns() {
+            used[column] = true;
         }
         let unused = names.iter().zip(used).filter(|(_, used)| !used);
         unused
@@ -602,56 +721,6 @@ impl Compiler<'_> {
             }
             put_string(&mut ops.constant, name.as_bytes());
             ops.constant.push(b':');
-        }
-    }
-}
-
-/// Where fields stand.
-#[derive(Debug, Clone, Copy)]
-enum FieldsOf<'a> {
-    /// In the record of a row, perhaps as an item of an array.
-    Row { array: Option<&'a str> },
-    /// Around the array of a group.
-    Group,
-    /// In a record inside one of these.
-    Inside {
-        around: Option<&'a str>,
-        path: &'a str,
-        is_group: bool,
-    },
-}
-
-impl<'a> FieldsOf<'a> {
-    fn array(self) -> Option<&'a str> {
-        match self {
-            Self::Row { array } => array,
-            Self::Inside { around, .. } => around,
-            Self::Group => None,
-        }
-    }
-
-    /// Whether the fields are the same for all rows of a group.
-    fn is_group(self) -> bool {
-        match self {
-            Self::Group => true,
-            Self::Row { .. } => false,
-            Self::Inside { is_group, .. } => is_group,
-        }
-    }
-
-    /// The path of a field from the record of its row, or of the group.
-    fn inner_path(self, field: &str) -> String {
-        match self {
-            Self::Inside { path, .. } => format!("{path}.{field}"),
-            _ => field.to_owned(),
-        }
-    }
-
-    fn path(self, field: &str) -> String {
-        let inner = self.inner_path(field);
-        match self.array() {
-            Some(array) => format!("{array}[].{inner}"),
-            None => inner,
         }
     }
 }

@@ -8,12 +8,15 @@ mod avro;
 mod compile;
 mod default;
 mod kinds;
+mod parts;
 
 use crate::Result;
+use crate::around::{Around, HeaderChoice, TimestampChoice};
 use crate::encode::value::AvroWriter;
 use crate::encode::{CellError, CellFormat, NullTokens, Op, PLAIN_CELLS, ValueFormat, encode_row};
 use crate::json::JsonWriter;
 use crate::key::{KeyChoice, KeyPlan, KeyReason};
+use crate::partition::Partitioner;
 use crate::read::{Header, Row};
 
 pub use attributes::{
@@ -42,6 +45,20 @@ pub struct PlanRequest<'a> {
     pub map: &'a [(String, String)],
     /// Whether JSON values hold times as ISO 8601 has them, and not as the numbers that Avro would hold.
     pub iso_times: bool,
+    /// Headers of every record, in order.
+    pub headers: &'a [HeaderChoice],
+    /// What the timestamp of a record is.
+    pub timestamp: &'a TimestampChoice,
+    /// How records are spread over the partitions.
+    pub partitioner: Partitioner,
+    /// Fields and their texts, the same in every row; they are read as cells are, and go before columns.
+    pub set: &'a [(String, String)],
+    /// A boolean field of the record that is true in the last record of each input, and false in all others.
+    pub mark_last: Option<&'a str>,
+    /// Whether a group that comes again is an error.
+    pub strict_groups: bool,
+    /// Whether a group goes on without its bad rows, and is not rejected with them.
+    pub partial_groups: bool,
 }
 
 impl<'a> PlanRequest<'a> {
@@ -57,6 +74,13 @@ impl<'a> PlanRequest<'a> {
             group_by: &[],
             map: &[],
             iso_times: false,
+            headers: &[],
+            timestamp: &TimestampChoice::Now,
+            partitioner: Partitioner::default(),
+            set: &[],
+            mark_last: None,
+            strict_groups: false,
+            partial_groups: false,
         }
     }
 }
@@ -73,6 +97,15 @@ pub struct RecordPlan {
     pub(crate) shape: Shape,
     pub(crate) key: KeyPlan,
     pub(crate) group_columns: Vec<usize>,
+    /// Columns outside the group's array that must be equal in all its rows, and what they are taken for.
+    pub(crate) shared_columns: Vec<usize>,
+    pub(crate) shared_uses: Vec<String>,
+    /// What makes the last record of an input, where that is marked.
+    pub(crate) last_shape: Option<Shape>,
+    pub(crate) strict_groups: bool,
+    pub(crate) partial_groups: bool,
+    pub(crate) around: Around,
+    pub(crate) partitioner: Partitioner,
     /// Per column: the path of the first field that takes it.
     pub(crate) field_columns: Vec<FieldColumn>,
     pub(crate) warnings: Vec<String>,
@@ -147,6 +180,19 @@ impl RecordPlan {
         self.names(&self.group_columns)
     }
 
+    /// How records are spread over the partitions.
+    #[must_use]
+    pub fn partitioner(&self) -> Partitioner {
+        self.partitioner
+    }
+
+    /// The column that the timestamps of records are taken from; none where they are the moment of sending.
+    #[must_use]
+    pub fn timestamp_column(&self) -> Option<&str> {
+        let plan = self.around.timestamp.as_ref()?;
+        Some(&self.header.names()[plan.column])
+    }
+
     /// True when a record is made of several rows.
     #[must_use]
     pub fn is_grouped(&self) -> bool {
@@ -157,6 +203,21 @@ impl RecordPlan {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Whether the last record of each input is marked.
+    #[must_use]
+    pub fn marks_last(&self) -> bool {
+        self.last_shape.is_some()
+    }
+
+    /// What makes a record: the last one of its input, or another.
+    #[inline]
+    pub(crate) fn shape(&self, is_last: bool) -> &Shape {
+        match &self.last_shape {
+            Some(shape) if is_last => shape,
+            _ => &self.shape,
+        }
     }
 
     fn names(&self, columns: &[usize]) -> Vec<&str> {

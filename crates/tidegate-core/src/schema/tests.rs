@@ -228,13 +228,6 @@ fn groups_need_exactly_one_array_of_records() {
             .contains("record Tick has `items`, `last`"),
         "{error}"
     );
-    let error = setup.error_for("ts,id,cpu,last");
-    assert!(
-        error.to_string().contains(
-            "the field `last` stands outside the array, but its column `last` is none of --group-by"
-        ),
-        "{error}"
-    );
     let error = setup.error_for("ts,id");
     assert!(
         error

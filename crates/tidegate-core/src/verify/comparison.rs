@@ -7,7 +7,7 @@ use crate::digest::{Hash128, KeyTerm, RecordHasher};
 use crate::job::Repeat;
 use crate::limits::{VERIFY_LOOKAHEAD, VERIFY_LOOKAHEAD_ALL};
 use crate::produce::{
-    Consume, ConsumedHeader, ConsumedRecord, OutRecord, Produce, Settled, SinkError,
+    Consume, ConsumedHeader, ConsumedRecord, Headers, OutRecord, Produce, Settled, SinkError,
 };
 use crate::schema::RecordPlan;
 use crate::verify::difference::{Difference, DifferenceKind, quote};
@@ -117,7 +117,11 @@ impl Expected {
             partition: record.partition,
             row: record.first_row,
             line: record.first_line,
-            hash: RecordHasher::new().hash(KeyTerm::of(record.key), record.value, &[]),
+            hash: RecordHasher::new().hash(
+                KeyTerm::of(record.key),
+                record.value,
+                Headers::default(),
+            ),
         }
     }
 }
@@ -128,7 +132,7 @@ impl Found {
         Self {
             partition: record.partition,
             offset: record.offset,
-            hash: RecordHasher::new().hash(KeyTerm::of(record.key), value, &[]),
+            hash: RecordHasher::new().hash(KeyTerm::of(record.key), value, Headers::default()),
         }
     }
 }
@@ -151,7 +155,8 @@ struct Mismatch {
     /// `None`: the partition has ended.
     found_content: Option<Content>,
     repeats_last: bool,
-    only_headers: bool,
+    /// Where key and value are as expected: what is not, what was expected, and what was found.
+    beside: Option<(DifferenceKind, String, String)>,
     /// Each row of the expected record stands on one line of its own, without blank lines between them.
     single_lines: bool,
     /// The expected record, and those behind it in all partitions.
@@ -249,7 +254,7 @@ impl<'a, C: Consume> Comparison<'a, C> {
         })?;
         let Some(mut mismatch) = mismatch else {
             self.same_records += 1;
-            self.same_rows += expected.tag + 1 - expected.first_row;
+            self.same_rows += u64::from(expected.rows);
             return Ok(());
         };
         self.look_ahead(partition, &mut mismatch.found)?;
@@ -307,6 +312,11 @@ impl<'a, C: Consume> Comparison<'a, C> {
                 difference.found = Some(quote(found.as_deref()));
             }
             DifferenceKind::Value => self.tell_value(&mismatch, &mut difference),
+            DifferenceKind::Headers | DifferenceKind::Timestamp => {
+                if let Some((_, expected, found)) = mismatch.beside {
+                    (difference.expected, difference.found) = (Some(expected), Some(found));
+                }
+            }
             _ => {}
         }
         Ok(Some(difference))
@@ -352,13 +362,16 @@ impl Mismatch {
             repeats_last: found_content
                 .as_ref()
                 .is_some_and(|found| last == Some(found)),
-            only_headers: found_content.as_ref() == Some(&expected_content),
+            beside: found
+                .filter(|_| found_content.as_ref() == Some(&expected_content))
+                .map(|found| beside(expected, found)),
             expected_content,
             found_content,
             expected: vec![Expected::new(expected)],
             found: found.map(Found::new).into_iter().collect(),
-            single_lines: expected.end_line.saturating_sub(expected.first_line)
-                <= expected.tag + 1 - expected.first_row,
+            single_lines: expected.tag + 1 - expected.first_row == u64::from(expected.rows)
+                && expected.end_line.saturating_sub(expected.first_line)
+                    <= u64::from(expected.rows),
         }
     }
 
@@ -388,8 +401,8 @@ impl Mismatch {
                 .iter()
                 .any(|later| later.partition == found.partition && later.hash == found.hash)
         });
-        if self.only_headers {
-            DifferenceKind::Headers
+        if let Some((what, ..)) = &self.beside {
+            *what
         } else if comes_later && is_expected_later {
             DifferenceKind::Order
         } else if self.repeats_last && !is_expected_later {
@@ -469,17 +482,60 @@ fn take_own<C: Consume, T>(
 }
 
 fn is_same(expected: &OutRecord<'_>, found: &ConsumedRecord<'_>) -> bool {
-    let is_same_header = |(expected, found): (&(&str, &[u8]), &ConsumedHeader)| {
-        found.name == expected.0 && found.value.as_deref() == Some(expected.1)
-    };
     found.key == expected.key
         && found.value == Some(expected.value)
-        && expected.headers.len() == found.headers.len()
-        && expected
-            .headers
-            .iter()
-            .zip(found.headers)
-            .all(is_same_header)
+        && has_same_headers(expected, found)
+        && has_same_timestamp(expected, found)
+}
+
+fn has_same_headers(expected: &OutRecord<'_>, found: &ConsumedRecord<'_>) -> bool {
+    let is_same = |(expected, found): ((&str, &[u8]), &ConsumedHeader)| {
+        found.name == expected.0 && found.value.as_deref() == Some(expected.1)
+    };
+    expected.headers.len() == found.headers.len()
+        && expected.headers.iter().zip(found.headers).all(is_same)
+}
+
+/// What differs of two records with the same key and value.
+fn beside(
+    expected: &OutRecord<'_>,
+    found: &ConsumedRecord<'_>,
+) -> (DifferenceKind, String, String) {
+    if has_same_headers(expected, found) {
+        let told =
+            |timestamp: Option<i64>| timestamp.map_or("none".into(), |time| time.to_string());
+        return (
+            DifferenceKind::Timestamp,
+            told(expected.timestamp),
+            told(found.timestamp),
+        );
+    }
+    let ours = expected.headers.iter();
+    let theirs = found.headers.iter();
+    (
+        DifferenceKind::Headers,
+        told_headers(ours.map(|(name, value)| (name, Some(value)))),
+        told_headers(theirs.map(|header| (header.name.as_str(), header.value.as_deref()))),
+    )
+}
+
+/// Only a timestamp that comes from the input is known, and only one that the broker has not replaced can be told.
+fn has_same_timestamp(expected: &OutRecord<'_>, found: &ConsumedRecord<'_>) -> bool {
+    match (expected.timestamp, found.timestamp) {
+        (Some(expected), Some(found)) => expected == found,
+        _ => true,
+    }
+}
+
+/// Headers for people, as names and values.
+fn told_headers<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> String {
+    let told: Vec<String> = headers
+        .map(|(name, value)| format!("{name}={}", quote(value)))
+        .collect();
+    if told.is_empty() {
+        return "none".to_owned();
+    }
+    told.join(", ")
 }
 
 impl<C: Consume> Produce for Comparison<'_, C> {

@@ -24,6 +24,8 @@ pub enum DifferenceKind {
     Value,
     /// Other headers.
     Headers,
+    /// Another timestamp than the column says.
+    Timestamp,
     /// The records compared are right, but the receipt says otherwise.
     Receipt,
 }
@@ -107,6 +109,7 @@ impl std::fmt::Display for Difference {
             DifferenceKind::Key => "another key",
             DifferenceKind::Value => "another value",
             DifferenceKind::Headers => "other headers",
+            DifferenceKind::Timestamp => "another timestamp",
             DifferenceKind::Receipt => "the receipt says otherwise",
         })?;
         if let (Some(expected), Some(found)) = (&self.expected, &self.found) {

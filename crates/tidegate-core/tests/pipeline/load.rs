@@ -7,6 +7,7 @@ use tidegate_core::clock::ManualClock;
 use tidegate_core::digest::{KeyTerm, RecordHasher, RecordsDigest};
 use tidegate_core::event::Event;
 use tidegate_core::position::LoadPosition;
+use tidegate_core::produce::Headers;
 use tidegate_core::publish::{Counter, publish};
 use tidegate_core::receipt::Status;
 
@@ -17,7 +18,11 @@ fn digest(records: &[Stored]) -> RecordsDigest {
     let mut digest = RecordsDigest::EMPTY;
     for record in records {
         let value = record.value.as_deref().unwrap();
-        digest.push(RecordHasher::new().hash(KeyTerm::of(record.key.as_deref()), value, &[]));
+        digest.push(RecordHasher::new().hash(
+            KeyTerm::of(record.key.as_deref()),
+            value,
+            Headers::default(),
+        ));
     }
     digest
 }

@@ -2,6 +2,8 @@
 //! when it is stopped and goes on; and that a verification finds what was tampered with.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod around;
+mod groups;
 mod growth;
 mod hold;
 mod inputs;

@@ -1,10 +1,14 @@
 //! Bad rows: where they stop a load, and where they are kept.
 
 use tidegate_core::ErrorKind;
+use tidegate_core::balance::HoldOptions;
+use tidegate_core::event::Event;
+use tidegate_core::position::LoadPosition;
+use tidegate_core::publish::HoldOn;
 use tidegate_core::receipt::Status;
 use tidegate_core::rejects::{MaxRejects, RejectLine};
 
-use crate::support::{MemorySink, Setup, Text, receipt, rows};
+use crate::support::{Commits, Fault, Group, MemorySink, Setup, Text, receipt, rows};
 
 #[test]
 fn a_bad_row_stops_the_load_and_everything_before_it_is_delivered() {
@@ -132,4 +136,136 @@ fn a_rejects_file_that_cannot_be_written_keeps_the_load_from_beginning() {
     let error = setup.publish(&rows(3, |_| false), &mut sink).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LocalFile);
     assert_eq!(sink.appended, 0);
+}
+
+/// A sink that takes rejected rows has each once, whatever is rolled back and however often the load is gone on with; also while a group holds it back
+/// in the middle of a rejected group.
+#[test]
+fn rejected_rows_are_in_their_topic_once() {
+    for (grouped, limit) in [
+        (false, None),
+        (true, None),
+        (true, Some(2)),
+        (false, Some(1)),
+    ] {
+        let setup = if grouped {
+            Setup::groups()
+        } else {
+            Setup::rows()
+        };
+        let mut setup = setup.skipping();
+        setup.rejects.to_sink = true;
+        setup.commits.bytes = 50;
+        let input = rows(120, |row| row % 7 == 0);
+        let commits = Commits::new(1);
+        let mut fired = 0;
+        let mut outcome = None;
+        for faults in [
+            vec![(2, Fault::RollsBack), (5, Fault::Dies)],
+            vec![(1, Fault::RollsBack), (4, Fault::Dies)],
+            vec![(3, Fault::RollsBack)],
+        ] {
+            let mut sink = MemorySink::transactional(&commits);
+            (sink.faults, sink.batch_records) = (faults, 2);
+            let mut group = Group::new(&sink.topic, vec![Some(0), Some(1)]);
+            let hold = limit.map(|limit| HoldOn {
+                options: HoldOptions::new(limit),
+                committed: &mut group,
+            });
+            let position = Commits::position(&commits);
+            let done = setup.publish_from(&position, &input, &mut sink, hold, &mut |_| {});
+            fired += sink.fired;
+            outcome = Some(done.unwrap());
+        }
+        let outcome = outcome.unwrap();
+        assert!(fired >= 3, "{fired}");
+        assert_eq!(outcome.status, Status::Complete, "{:?}", outcome.error);
+        let topic = commits.borrow().topic.clone();
+        let mut rows: Vec<u64> = topic.rejects.iter().map(|(_, row, _)| *row).collect();
+        let numbers: Vec<u64> = topic.rejects.iter().map(|(number, ..)| *number).collect();
+        assert_eq!(numbers, (0..outcome.rows.rejected).collect::<Vec<_>>());
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(
+            rows.len() as u64,
+            outcome.rows.rejected,
+            "grouped: {grouped}, {limit:?}"
+        );
+        assert_eq!(outcome.rows.accepted + outcome.rows.rejected, 120);
+    }
+}
+
+/// With a file, too, a hold in the middle of a rejected group loses and doubles nothing.
+#[test]
+fn a_position_inside_a_rejected_group_knows_the_rows_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut setup = Setup::groups().skipping();
+    setup.rejects.file = Some(folder.path().join("rejects.jsonl"));
+    setup.commits.bytes = 1;
+    // The second group is rejected, and the load is held before the third.
+    let input = rows(12, |row| row == 4);
+    let commits = Commits::new(1);
+    let mut sink = MemorySink::transactional(&commits);
+    let mut group = Group::new(&sink.topic, vec![Some(0); 3]);
+    let interrupt = std::rc::Rc::clone(&sink.interrupt);
+    let hold = HoldOn {
+        options: HoldOptions::new(1),
+        committed: &mut group,
+    };
+    let held = setup.publish_from(
+        &LoadPosition::start(),
+        &input,
+        &mut sink,
+        Some(hold),
+        &mut |event| {
+            if let Event::Held { .. } = event {
+                interrupt.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        },
+    );
+    assert_eq!(held.unwrap().status, Status::Interrupted);
+    let position = Commits::position(&commits);
+    assert_eq!(position.records, 1);
+    let mut sink = MemorySink::transactional(&commits);
+    let outcome = setup
+        .publish_from(&position, &input, &mut sink, None, &mut |_| {})
+        .unwrap();
+    assert_eq!(
+        (
+            outcome.rows.read,
+            outcome.rows.accepted,
+            outcome.rows.rejected
+        ),
+        (12, 9, 3)
+    );
+    let text = std::fs::read_to_string(setup.rejects.file.unwrap()).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
+fn rejected_rows_are_summed_up_by_kind_and_column() {
+    let text = "ts,id,cpu\n1,a,x\n2,b\n3,c,1\ny,d,4\n5,e,z\n";
+    let mut setup = Setup::rows().skipping();
+    setup.commits.bytes = 1;
+    let commits = Commits::new(1);
+    let mut sink = MemorySink::transactional(&commits);
+    // What is rolled back is not counted twice.
+    sink.faults = vec![(0, Fault::RollsBack)];
+    let outcome = setup.publish(&Text(text.into()), &mut sink).unwrap();
+    assert_eq!((sink.fired, outcome.rows.rejected), (1, 4));
+    let groups: Vec<_> = outcome
+        .rejects
+        .iter()
+        .map(|group| (group.column.as_deref(), group.count, group.first.row))
+        .collect();
+    assert_eq!(
+        groups,
+        [(Some("cpu"), 2, 1), (Some("cpu"), 1, 2), (Some("ts"), 1, 4)]
+    );
+    assert!(
+        outcome.rejects[0]
+            .first
+            .reason
+            .contains("expected a double")
+    );
 }

@@ -13,11 +13,10 @@ use tidegate_core::digest::PrefixDigest;
 use tidegate_core::encode::ValueFormat;
 use tidegate_core::event::Event;
 use tidegate_core::job::Delivery;
-use tidegate_core::partition::Partitioner;
 use tidegate_core::position::LoadPosition;
 use tidegate_core::produce::{
-    Committed, Consume, ConsumedRecord, OutRecord, Produce, RolledBack, Settled, SinkError,
-    UnknownOffset,
+    Committed, Consume, ConsumedHeader, ConsumedRecord, OutRecord, Produce, Reject, RolledBack,
+    Settled, SinkError, UnknownOffset,
 };
 use tidegate_core::publish::{CommitCadence, HoldOn, Outcome, PublishOptions, publish};
 use tidegate_core::read::{CsvFormat, RowReader, Source};
@@ -111,22 +110,32 @@ impl Setup {
     }
 
     fn compile(schema: &str, format: ValueFormat, group_by: &[String]) -> Self {
+        Self::with(schema, group_by, |request| request.format = format).unwrap()
+    }
+
+    /// Records of `schema`, with whatever else is asked for.
+    pub(crate) fn with(
+        schema: &str,
+        group_by: &[String],
+        ask: impl FnOnce(&mut PlanRequest<'_>),
+    ) -> Result<Self> {
         let csv = CsvFormat::default();
         let reader = RowReader::open(&b"ts,id,cpu\n"[..], csv.clone()).unwrap();
-        let request = PlanRequest {
-            format,
+        let mut request = PlanRequest {
+            format: ValueFormat::Json,
             group_by,
             ..PlanRequest::new(schema, reader.header())
         };
-        let plan = RecordPlan::compile(&request).unwrap();
-        Self {
+        ask(&mut request);
+        let plan = RecordPlan::compile(&request)?;
+        Ok(Self {
             csv,
             plan,
             rejects: RejectsOptions::default(),
             schema_id: None,
             commits: CommitCadence::default(),
             hold_last: false,
-        }
+        })
     }
 
     pub(crate) fn skipping(mut self) -> Self {
@@ -139,7 +148,6 @@ impl Setup {
             csv: &self.csv,
             plan: &self.plan,
             schema_id: self.schema_id,
-            partitioner: Partitioner::default(),
             rejects: &self.rejects,
             commits: self.commits,
             hold_last: self.hold_last,
@@ -178,10 +186,10 @@ impl Setup {
     }
 }
 
-const ROW_SCHEMA: &str = r#"{"type": "record", "name": "Usage", "fields": [
+pub(crate) const ROW_SCHEMA: &str = r#"{"type": "record", "name": "Usage", "fields": [
     {"name": "ts", "type": "long"}, {"name": "id", "type": "string"}, {"name": "cpu", "type": "double"}]}"#;
 
-const GROUP_SCHEMA: &str = r#"{"type": "record", "name": "Usage", "fields": [
+pub(crate) const GROUP_SCHEMA: &str = r#"{"type": "record", "name": "Usage", "fields": [
     {"name": "ts", "type": "long"},
     {"name": "rows", "type": {"type": "array", "items": {"type": "record", "name": "Row", "fields": [
         {"name": "id", "type": "string"}, {"name": "cpu", "type": "double"}]}}}]}"#;
@@ -213,6 +221,7 @@ pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
         producer_ids: outcome.producer_ids.clone(),
         held: outcome.is_held(),
         rejects: None,
+        rejects_topic: None,
         resumed_at_row: None,
         started_at: outcome.started_at,
         finished_at: outcome.finished_at,
@@ -223,12 +232,14 @@ pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
 }
 
 /// A record in the topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) offset: i64,
     pub(crate) producer_id: i64,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<ConsumedHeader>,
+    pub(crate) timestamp: Option<i64>,
 }
 
 impl Stored {
@@ -244,6 +255,8 @@ pub(crate) struct Topic {
     pub(crate) partitions: Vec<Vec<Stored>>,
     pub(crate) next_offsets: Vec<i64>,
     pub(crate) log_start: i64,
+    /// The topic for rejected rows: number, row and reason of each.
+    pub(crate) rejects: Vec<(u64, u64, String)>,
 }
 
 impl Topic {
@@ -252,6 +265,7 @@ impl Topic {
             partitions: vec![Vec::new(); partitions],
             next_offsets: vec![0; partitions],
             log_start: 0,
+            rejects: Vec::new(),
         }
     }
 
@@ -267,14 +281,16 @@ impl Topic {
         self.partitions.iter().flatten().map(Stored::text).collect()
     }
 
-    fn push(&mut self, partition: usize, key: Option<Vec<u8>>, value: Vec<u8>) -> i64 {
+    fn push(&mut self, partition: usize, record: OwnedRecord) -> i64 {
         let offset = self.next_offsets[partition];
         self.next_offsets[partition] += 1;
         self.partitions[partition].push(Stored {
             offset,
             producer_id: OURS,
-            key,
-            value: Some(value),
+            key: record.key,
+            value: Some(record.value),
+            headers: record.headers,
+            timestamp: record.timestamp,
         });
         offset
     }
@@ -357,7 +373,13 @@ impl Commits {
     }
 }
 
-type OwnedRecord = (Option<Vec<u8>>, Vec<u8>);
+#[derive(Clone)]
+struct OwnedRecord {
+    key: Option<Vec<u8>>,
+    value: Vec<u8>,
+    headers: Vec<ConsumedHeader>,
+    timestamp: Option<i64>,
+}
 
 impl MemorySink {
     pub(crate) fn new(partitions: usize) -> Self {
@@ -436,8 +458,8 @@ impl MemorySink {
         } else {
             let mut topic = self.topic.borrow_mut();
             let base = topic.next_offsets[partition];
-            for ((key, value), _) in records {
-                topic.push(partition, key, value);
+            for (record, _) in records {
+                topic.push(partition, record);
             }
             topic.next_offsets[partition] += self.markers;
             settled.base_offset = Some(base).filter(|_| fault != Some(Fault::UnknownOffset));
@@ -486,12 +508,28 @@ impl Produce for MemorySink {
             self.interrupt.store(true, Ordering::Relaxed);
         }
         let partition = usize::try_from(record.partition).unwrap();
-        let owned = (record.key.map(<[u8]>::to_vec), record.value.to_vec());
+        let header = |(name, value): (&str, &[u8])| ConsumedHeader {
+            name: name.to_owned(),
+            value: Some(value.to_vec()),
+        };
+        let owned = OwnedRecord {
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.to_vec(),
+            headers: record.headers.iter().map(header).collect(),
+            timestamp: record.timestamp,
+        };
         self.open[partition].push((owned, record.tag));
         if self.open[partition].len() >= self.batch_records {
             self.send(partition);
         }
         self.check()
+    }
+
+    fn reject(&mut self, reject: &Reject<'_>) -> Result<(), SinkError> {
+        self.check()?;
+        let kept = (reject.number, reject.row.row, reject.row.reason.clone());
+        self.topic.borrow_mut().rejects.push(kept);
+        Ok(())
     }
 
     fn poll(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
@@ -606,7 +644,8 @@ impl Consume for MemoryReader {
                 producer_id: stored.producer_id,
                 key: stored.key.as_deref(),
                 value: stored.value.as_deref(),
-                headers: &[],
+                headers: &stored.headers,
+                timestamp: stored.timestamp,
             }))
     }
 

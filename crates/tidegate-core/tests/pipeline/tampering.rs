@@ -235,6 +235,7 @@ fn a_record_too_many_is_named() {
         producer_id: OURS,
         key: Some(b"2".to_vec()),
         value: Some(b"{}".to_vec()),
+        ..Stored::default()
     };
     let found = difference(&Setup::rows(), 1, |topic| {
         topic.partitions[0].insert(6, strange(100));
@@ -289,6 +290,7 @@ fn records_of_others_are_passed_over() {
         producer_id: 17,
         key: None,
         value: Some(b"else".to_vec()),
+        ..Stored::default()
     };
     topic.partitions[0].insert(3, foreign.clone());
     topic.partitions[0].push(foreign);

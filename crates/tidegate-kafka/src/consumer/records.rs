@@ -39,6 +39,8 @@ pub struct ConsumedRecord<'a> {
     pub offset: i64,
     /// Milliseconds since 1970.
     pub timestamp: i64,
+    /// Whether that is when the broker appended it, whatever its producer had said.
+    pub is_append_time: bool,
     /// The id of the producer that wrote it; -1 if that was not idempotent.
     pub producer_id: i64,
     /// The key.
@@ -85,6 +87,7 @@ impl FetchedBatches {
             }
             batch.check_crc().map_err(|error| self.damaged(error))?;
             let producer_id = header.producer_id;
+            let is_append_time = header.log_append_time().is_some();
             let records = batch
                 .records(&mut scratch, DECOMPRESSED_LIMIT)
                 .map_err(|error| self.damaged(error))?;
@@ -96,6 +99,7 @@ impl FetchedBatches {
                 let record = ConsumedRecord {
                     offset: record.offset,
                     timestamp: record.timestamp,
+                    is_append_time,
                     producer_id,
                     key: record.key,
                     value: record.value,

@@ -53,7 +53,7 @@ pub(crate) enum Command {
     /// Wait until a consumer group has committed everything
     Balance(BalanceArgs),
     /// Read a topic back and compare it with the file
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
     /// List, show and forget jobs: loads that go on where they stopped
     #[command(subcommand)]
     Job(JobCommand),

@@ -40,7 +40,7 @@ pub(crate) enum Codec {
 pub(crate) enum OnBadRow {
     /// The load stops with exit 3
     Stop,
-    /// The row goes to the rejects file
+    /// The row goes to the rejects file, or topic
     Skip,
 }
 
@@ -77,15 +77,25 @@ pub(crate) struct PublishArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Bad rows")]
 pub(crate) struct RejectArgs {
-    /// What a bad row does [default: stop; skip with --rejects]
+    /// What a bad row does [default: stop; skip with --rejects or --rejects-topic]
     #[arg(long, value_enum, value_name = "ACTION")]
     pub(crate) on_bad_row: Option<OnBadRow>,
     /// Where bad rows go, as JSON lines: line, row, column, reason, raw row
     #[arg(long, value_name = "FILE")]
     pub(crate) rejects: Option<PathBuf>,
+    /// Topic where bad rows go, each as a record with its place and the reason in the headers; exactly once, with the records around it
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) rejects_topic: Option<String>,
     /// Stop when more rows than this are bad: a number, or a share such as 1% [default: no limit]
-    #[arg(long, value_name = "N|P%", requires = "rejects")]
+    #[arg(long, value_name = "N|P%")]
     pub(crate) max_rejects: Option<MaxRejects>,
+}
+
+impl RejectArgs {
+    /// Whether bad rows have somewhere to go.
+    pub(crate) fn has_place(&self) -> bool {
+        self.rejects.is_some() || self.rejects_topic.is_some()
+    }
 }
 
 /// How records are delivered, and to what topic.

@@ -6,7 +6,10 @@
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use tidegate::core::Error;
+use tidegate::core::around::{HeaderChoice, TimestampChoice};
 use tidegate::core::limits::MAX_ROW_SIZE;
+use tidegate::core::partition::Partitioner;
 
 use crate::encoding;
 use crate::values::{self, Character, Delimiter, Pair, Quote};
@@ -129,12 +132,80 @@ pub(crate) struct RecordArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) no_key: bool,
+    /// A group that comes again later in the input is an error [default: a warning]
+    #[arg(long, requires = "group_by")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) strict_groups: bool,
+    /// A bad row leaves its group, which is sent without it [default: the whole group is rejected]
+    #[arg(long, requires = "group_by")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) partial_groups: bool,
+    /// A field with the same value in each record, or in each row of a group; it is read as a cell would be, and goes before a column of that name
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = values::assignment)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) set: Vec<String>,
+    /// A boolean field that is true in the last record of each file, and false in all others; the file is read once more to find it
+    #[arg(long, value_name = "FIELD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mark_last: Option<String>,
+    /// A header of each record
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::assignment)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) header: Vec<String>,
+    /// A header of each record from a column; an empty cell makes none. They come behind those of --header
+    #[arg(long, value_name = "[NAME=]COL")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) header_column: Vec<String>,
+    /// Timestamp of the records: the moment of sending, or the time in a column [default: now]
+    #[arg(long, value_name = "now|COL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) record_timestamp: Option<String>,
+    /// How a key chooses the partition: murmur2 as Java's clients do, crc32 as librdkafka's do [default: murmur2]
+    #[arg(long, value_name = "NAME", value_parser = values::partitioner, conflicts_with = "partition")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) partitioner: Option<Partitioner>,
+    /// All records go to this partition
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) partition: Option<i32>,
 }
 
 impl RecordArgs {
     /// The form of the values.
     pub(crate) fn format(&self) -> Format {
         self.format.unwrap_or(Format::Avro)
+    }
+
+    /// How partitions are chosen.
+    pub(crate) fn partitioner(&self) -> Partitioner {
+        match self.partition {
+            Some(partition) => Partitioner::Only(partition),
+            None => self.partitioner.unwrap_or_default(),
+        }
+    }
+
+    /// The headers of each record, in order.
+    pub(crate) fn headers(&self) -> Result<Vec<HeaderChoice>, Error> {
+        let constants = self.header.iter().map(|text| HeaderChoice::constant(text));
+        let columns = self
+            .header_column
+            .iter()
+            .map(|text| HeaderChoice::column(text));
+        constants.chain(columns).collect()
+    }
+
+    /// What the timestamp of a record is.
+    pub(crate) fn timestamp(&self) -> Result<TimestampChoice, Error> {
+        let typed = self.record_timestamp.as_deref();
+        typed.map_or(Ok(TimestampChoice::Now), str::parse)
+    }
+
+    /// Fields that are constants, and their texts.
+    pub(crate) fn constants(&self) -> Vec<(String, String)> {
+        let pairs = self.set.iter().filter_map(|text| text.split_once('='));
+        pairs
+            .map(|(field, text)| (field.to_owned(), text.to_owned()))
+            .collect()
     }
 }
 

@@ -102,7 +102,7 @@ pub(crate) enum SchemaCommand {
     /// Print the schema that the rows of a file suggest, and why
     Infer(InferArgs),
     /// Check whether a file can be published with a topic's schema
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     /// Register a schema
     Register(RegisterArgs),
     /// Print the latest schema of a topic

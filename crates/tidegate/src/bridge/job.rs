@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use tidegate_core::clock::Clock as _;
 use tidegate_core::job::{Delivery, JOB_VERSION, JobIdentity, JobPosition, Repeat};
 use tidegate_core::position::LoadPosition;
-use tidegate_core::produce::{OutRecord, Produce, RolledBack, Settled, SinkError, UnknownOffset};
+use tidegate_core::produce::{
+    OutRecord, Produce, Reject, RolledBack, Settled, SinkError, UnknownOffset,
+};
 use tidegate_kafka::admin::NewTopic;
 use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, Topic, Transactional};
 use tidegate_kafka::{Client, Error, ErrorKind, Isolation, OffsetSpec};
@@ -30,6 +32,8 @@ pub struct Job {
     pub sources: Vec<String>,
     /// Where rejected rows are written, as an absolute path.
     pub rejects_file: Option<String>,
+    /// The topic that rejected rows are written to, in the same transactions as the records around them. It must exist.
+    pub rejects_topic: Option<String>,
     /// The topic that holds positions: compacted, with one partition.
     pub positions_topic: String,
     /// How long a transaction may stay open.
@@ -74,9 +78,14 @@ impl JobSink {
         let mut sink = TopicSink::open(client, config, &job.identity.topic)?;
         let producer = sink.producer();
         let positions = producer.topic(&job.positions_topic)?;
+        if let Some(rejects) = &job.rejects_topic {
+            sink.keep_rejects(rejects, Some(&job.identity.job))?;
+        }
+        let producer = sink.producer();
         if is_transactional {
             let topics = [&job.identity.topic, &job.positions_topic];
-            check_ended(client, producer, topics.map(String::as_str))?;
+            let topics = topics.into_iter().chain(&job.rejects_topic);
+            check_ended(client, producer, topics)?;
         }
         let found = if job.restart {
             // A restart that dies before its first commit must not leave the old position to go on from.
@@ -111,6 +120,15 @@ impl JobSink {
         write(self.sink.producer(), self.positions, job, Some(&self.next))
     }
 
+    /// Waits until the rejected rows of a transaction can be read.
+    fn wait_for_rejects(&mut self, producer_id: i64) -> Result<(), Error> {
+        let Some(topic) = self.sink.rejects_topic().map(str::to_owned) else {
+            return Ok(());
+        };
+        let partitions = self.sink.producer().topic(&topic)?.partitions();
+        wait_for_markers(&self.client, &topic, partitions, producer_id).map(drop)
+    }
+
     /// What runs before this one have sent beyond the position that the run after them began at.
     #[must_use]
     pub fn repeats(&self) -> &[Repeat] {
@@ -135,6 +153,7 @@ fn next_of(job: Job, found: Option<&JobPosition>, partitions: i32) -> JobPositio
         sources: job.sources,
         load: LoadPosition::start(),
         rejects_file: job.rejects_file,
+        rejects_topic: job.rejects_topic,
         producer_ids: Vec::new(),
         repeats: Vec::new(),
         runs: 1,
@@ -256,7 +275,11 @@ pub fn forget_job(client: &Client, positions_topic: &str, job: &str) -> Result<(
 ///
 /// The producer was just opened, or its transaction rolled back, and with that the coordinator has ended what was open before. Yet Kafka 4.3.1, killed
 /// and started again, was seen to take such a transaction for completed without its markers: rows stood in the topic twice.
-fn check_ended(client: &Client, producer: &mut Producer, topics: [&str; 2]) -> Result<(), Error> {
+fn check_ended<'a>(
+    client: &Client,
+    producer: &mut Producer,
+    topics: impl Iterator<Item = &'a String>,
+) -> Result<(), Error> {
     let producer_id = producer.producer_id();
     for topic in topics {
         let partitions = producer.topic(topic)?.partitions();
@@ -402,6 +425,13 @@ impl Produce for JobSink {
         self.sink.put(record).map_err(told)
     }
 
+    fn reject(&mut self, reject: &Reject<'_>) -> Result<(), SinkError> {
+        if self.is_transactional() && !self.sink.producer().in_transaction() {
+            self.sink.producer().begin().map_err(told)?;
+        }
+        self.sink.put_reject(reject).map_err(told)
+    }
+
     fn poll(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
         self.sink.take(settled).map_err(told)
     }
@@ -445,13 +475,14 @@ impl Produce for JobSink {
             // A commit is decided before its markers are written, and readers see it behind them. Who is told that a load is complete may read it
             // at once; if that cannot be seen here it is complete all the same.
             wait_for_markers(&self.client, topic, partitions, producer_id).ok();
+            self.wait_for_rejects(producer_id).ok();
         }
         Ok(())
     }
 
     fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {
         let topics = [&self.next.identity.topic, &self.positions_topic];
-        let topics = topics.map(String::as_str);
+        let topics = topics.into_iter().chain(&self.next.rejects_topic);
         check_ended(&self.client, self.sink.producer(), topics)?;
         let job = &self.next.identity.job;
         let found = read_position(&self.client, &self.positions_topic, job)?;

@@ -13,6 +13,7 @@ mod clock;
 mod commits;
 mod job;
 mod reader;
+mod rejects;
 mod sink;
 
 pub use clock::SystemClock;

@@ -77,6 +77,7 @@ struct Located {
     key: Option<(usize, usize)>,
     value: Option<(usize, usize)>,
     headers: Range<usize>,
+    timestamp: Option<i64>,
 }
 
 impl TopicReader {
@@ -236,6 +237,7 @@ impl OpenBatches {
                 key,
                 value,
                 headers: first_header..self.headers.len(),
+                timestamp: Some(record.timestamp).filter(|_| !record.is_append_time),
             });
             Ok(())
         })
@@ -252,6 +254,7 @@ impl OpenBatches {
             key: record.key.map(bytes),
             value: record.value.map(bytes),
             headers: &self.headers[record.headers.clone()],
+            timestamp: record.timestamp,
         })
     }
 }

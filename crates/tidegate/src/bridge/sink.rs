@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use tidegate_core::produce::{Consume as _, OutRecord, Produce, Settled, SinkError, UnknownOffset};
+use tidegate_core::produce::{
+    Consume as _, OutRecord, Produce, Reject, Settled, SinkError, UnknownOffset,
+};
 use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, SettledBatch, Topic};
-use tidegate_kafka::{Client, Error, Isolation, OffsetSpec};
+use tidegate_kafka::{Client, Error, ErrorKind, Isolation, OffsetSpec};
 use tidegate_wire::RecordHeader;
 
 use crate::bridge::reader::{ReadRange, TopicReader};
+use crate::bridge::rejects::RejectsTopic;
 
 /// Writes records to one topic, acknowledged by all in-sync replicas.
 #[derive(Debug)]
@@ -18,6 +21,10 @@ pub struct TopicSink {
     topic: Topic,
     batches: Vec<SettledBatch>,
     producer_ids: Vec<i64>,
+    /// Empty between two records: its memory is used again.
+    headers: Vec<RecordHeader<'static>>,
+    /// Where rejected rows go.
+    rejects: Option<RejectsTopic>,
 }
 
 impl TopicSink {
@@ -35,6 +42,8 @@ impl TopicSink {
             topic: handle,
             batches: Vec::new(),
             producer_ids: Vec::new(),
+            headers: Vec::new(),
+            rejects: None,
         };
         Ok(sink)
     }
@@ -42,6 +51,10 @@ impl TopicSink {
     /// Hands over what the producer has settled, in its order.
     fn hand_over(&mut self, settled: &mut Vec<Settled>) {
         for batch in self.batches.drain(..) {
+            if batch.topic != self.topic {
+                // A rejected row is no record of the load. If it failed, so has the producer, and says so itself.
+                continue;
+            }
             if batch.result.is_ok() && !self.producer_ids.contains(&batch.producer_id) {
                 self.producer_ids.push(batch.producer_id);
             }
@@ -58,21 +71,42 @@ impl TopicSink {
 }
 
 impl TopicSink {
+    /// Keeps rejected rows in another topic, which must exist. `job` stands in their headers, where there is one.
+    ///
+    /// # Errors
+    /// As [`Producer::topic`].
+    pub fn keep_rejects(&mut self, topic: &str, job: Option<&str>) -> Result<(), Error> {
+        let rejects = RejectsTopic::open(&self.client, &mut self.producer, topic, &self.name, job)?;
+        self.rejects = Some(rejects);
+        Ok(())
+    }
+
+    pub(super) fn put_reject(&mut self, reject: &Reject<'_>) -> Result<(), Error> {
+        match &self.rejects {
+            Some(rejects) => rejects.put(&mut self.producer, reject),
+            None => Err(Error::new(
+                ErrorKind::Configuration,
+                "a row was rejected, and there is no topic for such rows",
+            )),
+        }
+    }
+
+    /// The name of the topic for rejected rows.
+    pub(super) fn rejects_topic(&self) -> Option<&str> {
+        self.rejects.as_ref().map(RejectsTopic::name)
+    }
+
     pub(super) fn producer(&mut self) -> &mut Producer {
         &mut self.producer
     }
 
     pub(super) fn put(&mut self, record: OutRecord<'_>) -> Result<(), Error> {
         let partition = record.partition;
-        // Headers are rare, so only they pay for a list in the client's own form.
-        let headers: Vec<RecordHeader<'_>> = record
-            .headers
-            .iter()
-            .map(|(name, value)| RecordHeader {
-                name,
-                value: Some(value),
-            })
-            .collect();
+        let mut headers: Vec<RecordHeader<'_>> = std::mem::take(&mut self.headers);
+        headers.extend(record.headers.iter().map(|(name, value)| RecordHeader {
+            name,
+            value: Some(value),
+        }));
         let record = ProducerRecord {
             key: record.key,
             value: Some(record.value),
@@ -80,7 +114,9 @@ impl TopicSink {
             timestamp: record.timestamp,
             tag: record.tag,
         };
-        self.producer.append(self.topic, partition, record)
+        let appended = self.producer.append(self.topic, partition, record);
+        self.headers = emptied(headers);
+        appended
     }
 
     pub(super) fn take(&mut self, settled: &mut Vec<Settled>) -> Result<(), Error> {
@@ -106,6 +142,13 @@ impl TopicSink {
     }
 }
 
+/// The memory of a list whose elements are borrowed, for others: an empty list is collected in place.
+fn emptied(mut headers: Vec<RecordHeader<'_>>) -> Vec<RecordHeader<'static>> {
+    headers.clear();
+    let none = headers.into_iter().map_while(|_| None);
+    none.collect()
+}
+
 impl Produce for TopicSink {
     fn partitions(&self) -> i32 {
         self.topic.partitions()
@@ -113,6 +156,10 @@ impl Produce for TopicSink {
 
     fn append(&mut self, record: OutRecord<'_>) -> Result<(), SinkError> {
         Ok(self.put(record)?)
+    }
+
+    fn reject(&mut self, reject: &Reject<'_>) -> Result<(), SinkError> {
+        Ok(self.put_reject(reject)?)
     }
 
     fn poll(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {

@@ -9,12 +9,13 @@ use tidegate::core::balance::HoldOptions;
 use tidegate::core::encode::ValueFormat;
 use tidegate::core::event::Event;
 use tidegate::core::job::{JobIdentity, JobPosition};
-use tidegate::core::partition::Partitioner;
+use tidegate::core::limits::MAX_SEEN_GROUPS;
 use tidegate::core::position::LoadPosition;
 use tidegate::core::produce::Produce;
 use tidegate::core::publish::{CommitCadence, Counter, HoldOn, Outcome, PublishOptions, publish};
 use tidegate::core::receipt::{Receipt, Status};
 use tidegate::core::rejects::{MaxRejects, OnBadRow, RejectsOptions};
+use tidegate::core::seen::ReturnedGroups;
 use tidegate::kafka::producer::ProducerConfig;
 
 use crate::args::{PublishArgs, RejectArgs};
@@ -28,7 +29,7 @@ use crate::progress::{Figures, Progress};
 use crate::receipts::Ended;
 use crate::report::{
     BalanceSummary, Finished, LoadStatus, PublishSummary, RunFigures, Summary, VerifySummary,
-    grouped,
+    counted, grouped,
 };
 use crate::service::Context;
 use crate::values;
@@ -111,6 +112,7 @@ impl Done {
                 identity,
                 sources: load.sources(),
                 rejects_file: load.rejects_file(),
+                rejects_topic: load.rejects_topic(),
                 repeats: Vec::new(),
                 resumed_at_row: resumed_at(position),
                 outcome,
@@ -133,6 +135,7 @@ fn count(
 ) -> Result<Done, Failure> {
     let rejects = RejectsOptions {
         file: None,
+        to_sink: false,
         ..rejects_options(&args.rejects)
     };
     let found = load.found();
@@ -195,6 +198,9 @@ fn send(
                 run.warnings.push(warning);
             }
             let mut sink = TopicSink::open(client, config, &args.topic)?;
+            if let Some(topic) = &args.rejects.rejects_topic {
+                sink.keep_rejects(topic, None)?;
+            }
             let position = LoadPosition::start();
             let outcome = run.held(args, &position, &mut sink)?;
             Ok(Some(Done::now(load, identity, &position, outcome)))
@@ -267,7 +273,6 @@ impl Run<'_, '_> {
             csv: load.inputs.format(),
             plan: &load.records,
             schema_id: self.schema_id,
-            partitioner: Partitioner::default(),
             rejects: self.rejects,
             commits: self.commits,
             hold_last: load.hold_last(),
@@ -317,6 +322,30 @@ fn warning_of(event: &Event<'_>) -> Option<String> {
     }
 }
 
+/// What people should know of groups that came again.
+fn about_returned(groups: ReturnedGroups) -> Option<String> {
+    let unnoticed = if groups.has_stopped {
+        format!(
+            "; of more than {} groups those behind were not looked for",
+            grouped(MAX_SEEN_GROUPS as u64)
+        )
+    } else {
+        String::new()
+    };
+    let Some(first) = groups.first else {
+        return groups.has_stopped.then(|| {
+            format!("no group was seen to come again{unnoticed}: is the input sorted by the group-by columns?")
+        });
+    };
+    Some(format!(
+        "{} came again and made another record: the first is {}, of row {} and again of row {}{unnoticed}; is the input sorted by the group-by columns? --strict-groups makes that an error",
+        counted(groups.count, "group"),
+        first.group,
+        first.first_row,
+        first.row
+    ))
+}
+
 /// Sums up, after the receipt is written and what else was asked for is done.
 fn finish(
     args: &PublishArgs,
@@ -333,6 +362,10 @@ fn finish(
     }
     if outcome.rows.read == 0 && outcome.status == Status::Complete && !is_held {
         let warning = format!("{} has a header and no rows", load.inputs.name());
+        context.terminal.warn(&warning);
+        warnings.push(warning);
+    }
+    if let Some(warning) = outcome.returned_groups.take().and_then(about_returned) {
         context.terminal.warn(&warning);
         warnings.push(warning);
     }
@@ -395,6 +428,7 @@ fn summary(
         resumed_at_row: done.ended.resumed_at_row,
         this_run: RunFigures::new(done.rows, done.records, done.seconds),
         warnings,
+        rejects: outcome.rejects,
         wait: after.wait.take(),
         verify: after.verify.take(),
     }
@@ -482,11 +516,14 @@ fn why_it_ended(outcome: &mut Outcome, load: &Load<'_>, context: &Context) -> Op
 /// The failure of a load.
 fn of_load(error: tidegate::core::Error) -> Failure {
     let is_unreadable = error.kind() == ErrorKind::Input;
+    let is_unsorted = error.kind() == ErrorKind::UnsortedGroups;
     let failure = Failure::from(error);
     match failure.kind() {
-        Kind::Input if !is_unreadable => {
-            failure.hint("correct the row, or keep bad rows apart with --rejects FILE")
+        Kind::Input if is_unsorted => {
+            failure.hint("sort the input by the group-by columns, or leave --strict-groups out: then each part makes a record of its own")
         }
+        Kind::Input if !is_unreadable => failure
+            .hint("correct the row, or keep bad rows apart with --rejects FILE or --rejects-topic TOPIC"),
         _ => failure,
     }
 }
@@ -570,7 +607,7 @@ fn same_file(one: &Path, other: &Path) -> bool {
 }
 
 fn rejects_options(args: &RejectArgs) -> RejectsOptions {
-    let on_bad_row = if args.rejects.is_some() {
+    let on_bad_row = if args.has_place() {
         OnBadRow::Skip
     } else {
         OnBadRow::Stop
@@ -584,5 +621,6 @@ fn rejects_options(args: &RejectArgs) -> RejectsOptions {
         on_bad_row,
         max_rejects,
         file: args.rejects.clone(),
+        to_sink: args.rejects_topic.is_some(),
     }
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use tidegate::bridge::{CommittedReader, ReadRange, SystemClock};
 use tidegate::core::event::Event;
 use tidegate::core::job::JobPosition;
-use tidegate::core::partition::Partitioner;
 use tidegate::core::publish::{CommitCadence, PublishOptions};
 use tidegate::core::receipt::{Receipt, Status};
 use tidegate::core::rejects::{MaxRejects, OnBadRow, RejectsOptions};
@@ -202,12 +201,12 @@ pub(crate) fn compare(
         on_bad_row: OnBadRow::Skip,
         max_rejects: MaxRejects::Unlimited,
         file: None,
+        to_sink: false,
     };
     let options = PublishOptions {
         csv: proof.inputs.format(),
         plan: proof.plan,
         schema_id: proof.schema_id,
-        partitioner: Partitioner::default(),
         rejects: &rejects,
         commits: CommitCadence::default(),
         hold_last: proof.receipt.is_some_and(|receipt| receipt.held),
