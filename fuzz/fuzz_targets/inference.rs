@@ -30,6 +30,8 @@ fuzz_target!(|input: (u8, &[u8])| {
         reader.header().names()[..1].to_vec()
     };
     let options = InferOptions {
+        looks_for_nulls: true,
+        sample: None,
         cells: &cells,
         format,
         group_by: &group_by,

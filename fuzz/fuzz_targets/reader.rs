@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_core::read::{CsvFormat, Position, ReadRow, RowReader};
+use tidegate_core::read::{CsvFormat, Position, Ragged, ReadRow, RowReader};
 
 #[derive(Debug, PartialEq)]
 enum Given {
@@ -57,16 +57,23 @@ fn position(given: &Given) -> Position {
 }
 
 /// The dialect that two bytes stand for.
-fn dialect(what: u8) -> CsvFormat {
+fn dialect(what: u16) -> CsvFormat {
+    let has = |bit: u16| what & 1 << bit != 0;
     CsvFormat {
         delimiter: b",;\t|"[usize::from(what & 3)],
-        quote: if what & 4 == 0 { b'"' } else { b'\'' },
-        max_row_size: if what & 8 == 0 { 8 << 20 } else { 16 },
+        quote: [Some(b'"'), Some(b'\''), None, Some(b'"')][usize::from(what >> 2 & 3)],
+        max_row_size: if has(4) { 16 } else { 8 << 20 },
+        escape: has(5).then_some(b'\\'),
+        comment: has(6).then_some(b'#'),
+        trim: has(7),
+        has_header: !has(8),
+        ragged: [Ragged::Error, Ragged::Pad, Ragged::DropExtra, Ragged::Error]
+            [usize::from(what >> 9 & 3)],
         ..CsvFormat::default()
     }
 }
 
-fuzz_target!(|input: (u8, u8, u8, &[u8])| {
+fuzz_target!(|input: (u16, u8, u8, &[u8])| {
     let (what, size, at, bytes) = input;
     let format = dialect(what);
     let Ok(mut reader) = RowReader::open(bytes, format.clone()) else {
@@ -96,6 +103,10 @@ fuzz_target!(|input: (u8, u8, u8, &[u8])| {
     }
     let at = usize::from(at) % whole.len();
     let from = position(&whole[at]);
+    if from.byte == 0 {
+        // A row of nothing, before which nothing was read.
+        return;
+    }
     let behind = usize::try_from(from.byte).expect("it is in the slice");
     let mut reader =
         RowReader::resume(&bytes[behind..], format, &header, from).expect("it is a position");

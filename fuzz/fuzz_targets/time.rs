@@ -9,12 +9,30 @@ use tidegate_core::read::{CsvFormat, Header, RowReader};
 use tidegate_core::records::{RecordStream, Step};
 use tidegate_core::schema::{PlanRequest, RecordPlan};
 
-const TYPES: [&str; 3] = [
+const TYPES: [&str; 10] = [
     r#"{"type": "int", "logicalType": "date"}"#,
+    r#"{"type": "int", "logicalType": "time-millis"}"#,
+    r#"{"type": "long", "logicalType": "time-micros"}"#,
     r#"{"type": "long", "logicalType": "timestamp-millis"}"#,
     r#"{"type": "long", "logicalType": "timestamp-micros"}"#,
+    r#"{"type": "long", "logicalType": "timestamp-nanos"}"#,
+    r#"{"type": "long", "logicalType": "local-timestamp-millis"}"#,
+    r#"{"type": "long", "logicalType": "local-timestamp-micros"}"#,
+    r#"{"type": "long", "logicalType": "local-timestamp-nanos"}"#,
+    r#"{"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"}"#,
 ];
-const ATTRIBUTES: [&str; 1] = [""];
+const ATTRIBUTES: [&str; 10] = [
+    "",
+    r#", "tidegate.time-zone": "Europe/Zurich""#,
+    r#", "tidegate.time-zone": "Pacific/Apia", "tidegate.time-ambiguity": "earlier""#,
+    r#", "tidegate.time-zone": "America/New_York", "tidegate.time-ambiguity": "later""#,
+    r#", "tidegate.format": "epoch-seconds""#,
+    r#", "tidegate.format": "epoch-millis", "tidegate.time-zone": "Asia/Kolkata""#,
+    r#", "tidegate.format": "epoch-nanos""#,
+    r#", "tidegate.format": ["%d.%m.%Y %H:%M:%S%.f", "%d.%m.%Y"]"#,
+    r#", "tidegate.format": "%Y-%m-%dT%H:%M:%S%z""#,
+    r#", "tidegate.format": "%A %j %s %y %I:%M %p", "tidegate.time-zone": "UTC""#,
+];
 
 fuzz_target!(|input: (u8, u8, &str)| {
     let (kind, attributes, text) = input;

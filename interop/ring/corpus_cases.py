@@ -67,7 +67,7 @@ def corpus_case(content: bytes):
 def compare(ring, messages, rows, header, schema) -> None:
     ring.equal(len(messages), len(rows), "records")
     fields = schema["fields"]
-    columns = [header.index(field.get("tidegate.column", field.get("column", field["name"]))) for field in fields]
+    columns = [header.index(field.get("tidegate.column", field["name"])) for field in fields]
     names = [field["name"] for field in fields]
     readers = [reader(field) for field in fields]
     parsed = fastavro.parse_schema(raw(schema))

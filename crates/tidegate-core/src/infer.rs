@@ -1,21 +1,25 @@
 //! Inference: a schema for a file that has none, from all of its rows, with the reason for each column's type.
 //!
-//! A column gets the narrowest of boolean, long, double, timestamp-millis and timestamp-micros (from ISO 8601 texts) that holds every one of
-//! its cells without losing anything, else string; it is nullable when a cell is empty. Doubt goes to string, because a code that became
-//! a number is a wrong value and a number that stayed a string is not: leading zeros, a plus sign, whole numbers beyond 64 bits, and digits that
-//! a double cannot hold all make a column a string. Cells are tested with the very functions that encode them, so a file published with its own
-//! inferred schema has no row rejected for its values.
+//! A column gets the narrowest type that holds every one of its cells without losing anything, else string; it is nullable when a cell is empty, or
+//! holds one of the usual texts for null. Doubt goes to string, because a code that became a number is a wrong value and a number that
+//! stayed a string is not: leading zeros, a plus sign, days of which nobody can tell the month. Cells are tested with the very functions that encode
+//! them, so a file published with its own inferred schema has no row rejected for its values.
 
 use std::io::Read;
 
 use serde_json::{Map, Value, json};
 
-use crate::encode::scalar::{self, Problem};
-use crate::encode::time::{self, TimeUnit};
-use crate::encode::{CellFormat, NullTokens, ValueFormat};
-use crate::read::{CsvFormat, Header, Position, ReadRow, Row, RowReader, Source, show_text};
+use crate::encode::{CellFormat, ValueFormat};
+use crate::read::{CsvFormat, Header, Position, ReadRow, RowReader, Source};
 use crate::schema::COLUMN_ATTRIBUTE;
 use crate::{Error, Result};
+use candidate::Tests;
+use column::Column;
+
+pub use column::USUAL_NULL_TOKENS;
+
+mod candidate;
+mod column;
 
 /// What inference is asked.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +30,10 @@ pub struct InferOptions<'a> {
     pub group_by: &'a [String],
     /// How cells are written.
     pub cells: &'a CellFormat,
+    /// Whether the usual texts for null ([`USUAL_NULL_TOKENS`]) are looked for, where no others are named.
+    pub looks_for_nulls: bool,
+    /// Look at so many rows only.
+    pub sample: Option<u64>,
     /// How values will be written: JSON holds no NaN and no infinities, so that columns with these become strings.
     pub format: ValueFormat,
 }
@@ -41,6 +49,8 @@ pub struct Inferred {
     pub rows: u64,
     /// Rows that could not be read, and so have no say.
     pub bad_rows: u64,
+    /// The first cell that is no UTF-8, and where it stands: a row with one will be refused.
+    pub binary: Option<String>,
 }
 
 /// What became of a column.
@@ -52,6 +62,10 @@ pub struct ColumnReport {
     pub field: String,
     /// The Avro type of its values, by its logical type where it has one.
     pub avro_type: String,
+    /// That type, as it stands in the schema.
+    pub schema: Value,
+    /// What the field says besides: its format, its null tokens.
+    pub attributes: Map<String, Value>,
     /// Whether the field also takes null.
     pub nullable: bool,
     /// Why it got this type, for people.
@@ -67,7 +81,8 @@ pub struct ColumnReport {
 ///
 /// let input = "zip,cpu\n01067,0.5\n99974,2\n";
 /// let reader = RowReader::open(input.as_bytes(), CsvFormat::default())?;
-/// let options = InferOptions { record_name: "usage", group_by: &[], cells: &CellFormat::default(), format: ValueFormat::Avro };
+/// let options = InferOptions { record_name: "usage", group_by: &[], cells: &CellFormat::default(),
+///     looks_for_nulls: true, sample: None, format: ValueFormat::Avro };
 /// let inferred = infer(reader, &options)?;
 /// assert_eq!(inferred.columns[0].avro_type, "string");
 /// assert_eq!(inferred.columns[0].why, "`01067` in row 1 has a leading zero, as codes have");
@@ -114,6 +129,9 @@ pub fn infer_all<S: Source>(
 struct Inference {
     header: Header,
     columns: Vec<Column>,
+    tests: Tests,
+    /// How many rows are looked at.
+    sample: u64,
     rows: u64,
     bad_rows: u64,
 }
@@ -128,10 +146,13 @@ impl Inference {
                 )));
             }
         }
-        let columns = header.names().iter().map(|_| Column::new(options));
+        let column = |_| Column::new(options.cells, options.looks_for_nulls);
+        let columns = header.names().iter().map(column);
         Ok(Self {
             columns: columns.collect(),
             header: header.clone(),
+            tests: Tests::new(options.format, options.cells)?,
+            sample: options.sample.unwrap_or(u64::MAX),
             rows: 0,
             bad_rows: 0,
         })
@@ -139,12 +160,12 @@ impl Inference {
 
     /// Takes in all rows of an input.
     fn read<R: Read>(&mut self, mut reader: RowReader<R>) -> Result<()> {
-        loop {
+        while self.rows + self.bad_rows < self.sample {
             match reader.next()? {
                 ReadRow::Row(row) => {
                     self.rows += 1;
                     for (index, column) in self.columns.iter_mut().enumerate() {
-                        column.look_at(&row, index);
+                        column.look_at(&row, index, &self.tests);
                     }
                 }
                 ReadRow::Bad(_) => self.bad_rows += 1,
@@ -152,6 +173,7 @@ impl Inference {
                 ReadRow::End => return Ok(()),
             }
         }
+        Ok(())
     }
 
     fn finish(self, options: &InferOptions<'_>) -> Result<Inferred> {
@@ -160,324 +182,18 @@ impl Inference {
         for (name, column) in self.header.names().iter().zip(&self.columns) {
             reports.push(column.report(name, names.field(name, reports.len())));
         }
+        let mut binary = self.header.names().iter().zip(&self.columns);
+        let binary = binary.find_map(|(name, column)| {
+            let (row, text) = column.binary()?;
+            Some(format!("{text} in row {row}, column `{name}`"))
+        });
         Ok(Inferred {
+            binary,
             schema_json: schema_json(&reports, options)?,
             columns: reports,
             rows: self.rows,
             bad_rows: self.bad_rows,
         })
-    }
-}
-
-/// The types a column may turn out to have, narrowest first; string is what is left when all are ruled out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Candidate {
-    Boolean,
-    Long,
-    Double,
-    TimestampMillis,
-    TimestampMicros,
-}
-
-impl Candidate {
-    const ALL: [Self; 5] = [
-        Self::Boolean,
-        Self::Long,
-        Self::Double,
-        Self::TimestampMillis,
-        Self::TimestampMicros,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Boolean => "boolean",
-            Self::Long => "long",
-            Self::Double => "double",
-            Self::TimestampMillis => "timestamp-millis",
-            Self::TimestampMicros => "timestamp-micros",
-        }
-    }
-
-    fn all_values(self) -> &'static str {
-        match self {
-            Self::Boolean => "true or false",
-            Self::Long => "whole numbers",
-            Self::Double => "decimal numbers",
-            Self::TimestampMillis => "points in time, to the millisecond",
-            Self::TimestampMicros => "points in time, to the microsecond",
-        }
-    }
-
-    /// Whether a column of this type may hold the cell, or why not.
-    fn test(self, text: &[u8], format: ValueFormat) -> Result<(), Obstacle> {
-        match self {
-            Self::Boolean => {
-                // 1 and 0 are taken by the encoder, but in an unknown file they are numbers.
-                let is_word =
-                    text.eq_ignore_ascii_case(b"true") || text.eq_ignore_ascii_case(b"false");
-                if is_word { Ok(()) } else { Err(Obstacle::Form) }
-            }
-            Self::Long => {
-                scalar::long(text)?;
-                check_digits(text)?;
-                // A negative zero would lose its sign.
-                if text == b"-0" {
-                    Err(Obstacle::Form)
-                } else {
-                    Ok(())
-                }
-            }
-            Self::Double => test_double(text, format),
-            Self::TimestampMillis => test_timestamp(text, TimeUnit::Milliseconds),
-            Self::TimestampMicros => test_timestamp(text, TimeUnit::Microseconds),
-        }
-    }
-}
-
-/// Why a cell is no value of a candidate type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Obstacle {
-    Form,
-    LeadingZero,
-    PlusSign,
-    Range,
-    Digits,
-    NonFinite,
-    Precision,
-}
-
-impl From<Problem> for Obstacle {
-    fn from(problem: Problem) -> Self {
-        match problem {
-            Problem::OutOfRange => Self::Range,
-            Problem::TooPrecise => Self::Precision,
-            Problem::NotInJson => Self::NonFinite,
-            _ => Self::Form,
-        }
-    }
-}
-
-/// Most significant digits that every double tells apart.
-const DOUBLE_DIGITS: usize = 17;
-
-/// Whole numbers below this size are all told apart by doubles.
-const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
-
-fn test_double(text: &[u8], format: ValueFormat) -> Result<(), Obstacle> {
-    let value = scalar::double(text)?;
-    if !value.is_finite() {
-        return if format == ValueFormat::Json {
-            Err(Obstacle::NonFinite)
-        } else {
-            Ok(())
-        };
-    }
-    check_digits(text)?;
-    let mantissa = text
-        .split(|byte| matches!(byte, b'e' | b'E'))
-        .next()
-        .unwrap_or_default();
-    let is_whole = mantissa.len() == text.len() && !text.contains(&b'.');
-    let significant = mantissa
-        .iter()
-        .filter(|byte| byte.is_ascii_digit())
-        .skip_while(|digit| **digit == b'0')
-        .count();
-    if is_whole && value.abs() >= FIRST_INEXACT || significant > DOUBLE_DIGITS {
-        return Err(Obstacle::Digits);
-    }
-    Ok(())
-}
-
-/// A number that is written as numbers are, not as codes are.
-fn check_digits(text: &[u8]) -> Result<(), Obstacle> {
-    match text {
-        [b'+', ..] => Err(Obstacle::PlusSign),
-        [b'0', b'0'..=b'9', ..] | [b'-', b'0', b'0'..=b'9', ..] => Err(Obstacle::LeadingZero),
-        _ => Ok(()),
-    }
-}
-
-/// A day alone is no point in time.
-fn test_timestamp(text: &[u8], unit: TimeUnit) -> Result<(), Obstacle> {
-    if text.len() <= "2024-01-31".len() || text.get(4) != Some(&b'-') {
-        return Err(Obstacle::Form);
-    }
-    time::instant(text)?.in_unit(unit)?;
-    Ok(())
-}
-
-/// The cell that ruled a candidate out.
-#[derive(Debug, Clone)]
-struct Evidence {
-    row: u64,
-    text: String,
-    obstacle: Obstacle,
-}
-
-impl Evidence {
-    fn sentence(&self, candidate: Candidate) -> String {
-        let Self {
-            row,
-            text,
-            obstacle,
-        } = self;
-        match obstacle {
-            Obstacle::Form => format!("{text} in row {row} is no {}", candidate.name()),
-            Obstacle::LeadingZero => {
-                format!("{text} in row {row} has a leading zero, as codes have")
-            }
-            Obstacle::PlusSign => {
-                format!("{text} in row {row} has a plus sign, as telephone numbers have")
-            }
-            Obstacle::Range => format!(
-                "{text} in row {row} is out of the range of a {}",
-                candidate.name()
-            ),
-            Obstacle::Digits => format!("{text} in row {row} has more digits than a double holds"),
-            Obstacle::NonFinite => format!("{text} in row {row} is a number that JSON cannot hold"),
-            Obstacle::Precision => format!(
-                "{text} in row {row} is more precise than a {}",
-                candidate.name()
-            ),
-        }
-    }
-}
-
-/// What is known about a column.
-#[derive(Debug)]
-struct Column {
-    format: ValueFormat,
-    null_tokens: NullTokens,
-    ruled_out: [Option<Evidence>; Candidate::ALL.len()],
-    values: u64,
-    /// Empty cells, and the row of the first.
-    empty: (u64, u64),
-    /// Cells that hold the null token, and the row of the first.
-    tokens: (u64, u64),
-    /// A number was seen that is no NaN and no infinity: these words alone do not make a number of a column.
-    has_finite: bool,
-}
-
-impl Column {
-    fn new(options: &InferOptions<'_>) -> Self {
-        Self {
-            format: options.format,
-            null_tokens: options.cells.into(),
-            ruled_out: std::array::from_fn(|_| None),
-            values: 0,
-            empty: (0, 0),
-            tokens: (0, 0),
-            has_finite: false,
-        }
-    }
-
-    fn look_at(&mut self, row: &Row<'_>, index: usize) {
-        let text = row.field(index);
-        let count =
-            |(count, first): (u64, u64)| (count + 1, if count == 0 { row.number() } else { first });
-        if text.is_empty() {
-            self.empty = count(self.empty);
-            return;
-        }
-        if self.null_tokens.contain(text) {
-            self.tokens = count(self.tokens);
-            return;
-        }
-        self.values += 1;
-        for (candidate, ruled_out) in Candidate::ALL.into_iter().zip(&mut self.ruled_out) {
-            if ruled_out.is_some() {
-                continue;
-            }
-            if let Err(obstacle) = candidate.test(text, self.format) {
-                *ruled_out = Some(Evidence {
-                    row: row.number(),
-                    text: show_text(text),
-                    obstacle,
-                });
-            }
-        }
-        self.has_finite = self.has_finite || !scalar::is_non_finite_word(text);
-    }
-
-    fn candidate(&self) -> Option<Candidate> {
-        if self.values == 0 || !self.has_finite {
-            return None;
-        }
-        let mut open = Candidate::ALL
-            .into_iter()
-            .zip(&self.ruled_out)
-            .filter(|(_, ruled_out)| ruled_out.is_none());
-        open.next().map(|(candidate, _)| candidate)
-    }
-
-    fn report(&self, column: &str, field: String) -> ColumnReport {
-        let candidate = self.candidate();
-        let mut why = self.why(candidate);
-        // With a null token an empty string is an empty string.
-        let empty_is_null = candidate.is_some() || self.null_tokens.is_empty() || self.values == 0;
-        let (nulls, first) = match (self.empty, self.tokens) {
-            ((empty, first), (0, _)) if empty_is_null => (empty, first),
-            ((empty, first_empty), (tokens, first_token)) if empty_is_null && empty > 0 => {
-                (empty + tokens, first_empty.min(first_token))
-            }
-            (_, tokens) => tokens,
-        };
-        if nulls > 0 && self.values > 0 {
-            let cells = if nulls == 1 {
-                "1 cell is".to_owned()
-            } else {
-                format!("{nulls} cells are")
-            };
-            why.push_str(&format!("; {cells} null, the first in row {first}"));
-        }
-        ColumnReport {
-            column: column.to_owned(),
-            field,
-            avro_type: candidate.map_or("string", Candidate::name).to_owned(),
-            nullable: nulls > 0 || self.values == 0,
-            why,
-        }
-    }
-
-    fn why(&self, candidate: Option<Candidate>) -> String {
-        if self.values == 0 {
-            return "no cell holds a value".into();
-        }
-        let Some(candidate) = candidate else {
-            if !self.has_finite {
-                return "no cell holds a number, only words such as NaN".into();
-            }
-            // The type that held out longest is the one a reader would have expected.
-            let ruled_out = Candidate::ALL.into_iter().zip(&self.ruled_out);
-            let last =
-                ruled_out.filter_map(|(candidate, evidence)| Some((candidate, evidence.as_ref()?)));
-            let last = last
-                .max_by_key(|(_, evidence)| (evidence.row, evidence.obstacle != Obstacle::Form));
-            return match last {
-                Some((_, evidence)) if evidence.row == 1 && evidence.obstacle == Obstacle::Form => {
-                    format!("{} in row 1 is text", evidence.text)
-                }
-                Some((candidate, evidence)) => evidence.sentence(candidate),
-                None => "no other type fits".into(),
-            };
-        };
-        let mut why = match self.values {
-            1 => format!("its one value is a {}", candidate.name()),
-            values => format!("all {values} values are {}", candidate.all_values()),
-        };
-        let narrower = match candidate {
-            Candidate::Double => Some(Candidate::Long),
-            Candidate::TimestampMicros => Some(Candidate::TimestampMillis),
-            _ => None,
-        };
-        if let Some(narrower) = narrower
-            && let Some(evidence) = &self.ruled_out[narrower as usize]
-        {
-            why.push_str("; ");
-            why.push_str(&evidence.sentence(narrower));
-        }
-        why
     }
 }
 
@@ -554,12 +270,7 @@ fn schema_json(reports: &[ColumnReport], options: &InferOptions<'_>) -> Result<S
 }
 
 fn field_json(report: &ColumnReport) -> Value {
-    let plain = match report.avro_type.as_str() {
-        logical @ ("timestamp-millis" | "timestamp-micros") => {
-            json!({"type": "long", "logicalType": logical})
-        }
-        plain => json!(plain),
-    };
+    let plain = report.schema.clone();
     let mut field = Map::new();
     field.insert("name".into(), json!(report.field));
     if report.nullable {
@@ -571,6 +282,7 @@ fn field_json(report: &ColumnReport) -> Value {
     if report.field != report.column {
         field.insert(COLUMN_ATTRIBUTE.into(), json!(report.column));
     }
+    field.extend(report.attributes.clone());
     Value::Object(field)
 }
 

@@ -451,6 +451,8 @@ fn times_in_other_forms_and_zones() {
             ("1709202615.25", Ok(json!(1_709_202_615_250_i64))),
             ("-0.5", Ok(json!(-500))),
             ("0.0001", Err("more precise")),
+            ("1111111111111111111", Err(RANGE)),
+            ("-9223372036854775808", Err(RANGE)),
             (
                 "2024-02-29",
                 Err("a timestamp-millis as seconds since 1970"),

@@ -14,7 +14,9 @@ use tidegate::core::limits::MAX_INPUTS;
 use tidegate::core::read::{CsvFormat, Header, Ragged, ReadRow};
 use tidegate::core::schema::{PlanRequest, RecordPlan};
 
-use crate::args::{AmbiguityChoice, CsvArgs, Format, JsonTimes, RaggedChoice, RecordArgs};
+use crate::args::{
+    AmbiguityChoice, CsvArgs, Format, InferenceArgs, JsonTimes, RaggedChoice, RecordArgs,
+};
 use crate::encoding;
 use crate::failure::{Failure, Kind};
 use crate::input::{Input, InputFormat};
@@ -175,6 +177,7 @@ impl Inputs {
         record_name: &str,
         group_by: &[String],
         format: Format,
+        args: &InferenceArgs,
     ) -> Result<Inferred, Failure> {
         if !self.is_file() {
             let failure = Failure::new(
@@ -192,6 +195,8 @@ impl Inputs {
             record_name,
             group_by,
             cells: &self.cells,
+            looks_for_nulls: !args.no_null_tokens,
+            sample: args.sample,
             format: value_format(format),
         };
         Ok(infer_all(&self.all, &self.header, &self.format, &options)?)

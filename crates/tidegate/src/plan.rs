@@ -401,7 +401,14 @@ fn begun(
         args.records.format(),
         &args.topic,
         registry,
-        || inputs.infer(&args.topic, &args.records.group_by, args.records.format()),
+        || {
+            inputs.infer(
+                &args.topic,
+                &args.records.group_by,
+                args.records.format(),
+                &args.schema.inference,
+            )
+        },
     )?;
     let records = inputs.plan(&schema.json, &args.records)?;
     Ok((inputs, records, schema))

@@ -19,6 +19,7 @@ use std::str::FromStr;
 
 use crate::read::{Row, show_text};
 use crate::{Error, Result};
+pub(crate) use decimal::MAX_PRECISION;
 pub use decimal::Rounding;
 pub use format::CellFormat;
 pub(crate) use format::{NullTokens, PLAIN_CELLS};

@@ -49,8 +49,11 @@ impl Instant {
         if !self.nanoseconds.is_multiple_of(nanoseconds_each) {
             return Err(Problem::TooPrecise);
         }
-        // Four-digit years are far from the bounds of a 64-bit count of microseconds.
-        Ok(self.seconds * per_second + i64::from(self.nanoseconds / nanoseconds_each))
+        // Four-digit years are far from the bounds of a 64-bit count of microseconds, but counts of seconds are not.
+        self.seconds
+            .checked_mul(per_second)
+            .and_then(|count| count.checked_add(i64::from(self.nanoseconds / nanoseconds_each)))
+            .ok_or(Problem::OutOfRange)
     }
 
     /// A 64-bit count of nanoseconds reaches from 1677 to 2262 only.

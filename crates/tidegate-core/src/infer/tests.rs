@@ -14,6 +14,8 @@ fn options(group_by: &[String]) -> InferOptions<'_> {
         group_by,
         cells: &PLAIN_CELLS,
         format: ValueFormat::Avro,
+        looks_for_nulls: true,
+        sample: None,
     }
 }
 
@@ -71,18 +73,18 @@ const COLUMNS: &[(&[&str], &str, &str)] = &[
     ),
     (
         &["1", "9223372036854775808"],
-        "string",
-        "`9223372036854775808` in row 2 has more digits than a double holds",
+        "decimal(19, 0)",
+        "all 2 values are decimal numbers, kept exactly; `9223372036854775808` in row 2 has more digits than a double holds",
     ),
     (
         &["0.5", "9007199254740993"],
-        "string",
-        "`9007199254740993` in row 2 has more digits than a double holds",
+        "decimal(17, 1)",
+        "all 2 values are decimal numbers, kept exactly; `9007199254740993` in row 2 has more digits than a double holds",
     ),
     (
-        &["0.123456789012345678"],
-        "string",
-        "`0.123456789012345678` in row 1 has more digits than a double holds",
+        &["0.123456789012345678", ""],
+        "null or decimal(19, 18)",
+        "its one value is a decimal; `0.123456789012345678` in row 1 has more digits than a double holds; 1 cell is null, the first in row 2",
     ),
     (
         &["1", "1e999"],
@@ -107,7 +109,7 @@ const COLUMNS: &[(&[&str], &str, &str)] = &[
         "no cell holds a number, only words such as NaN",
     ),
     (
-        &["2024-01-31T12:30:15Z", "2024-01-31 12:30"],
+        &["2024-01-31T12:30:15Z", "2024-01-31 12:30+01:00"],
         "timestamp-millis",
         "all 2 values are points in time, to the millisecond",
     ),
@@ -118,10 +120,98 @@ const COLUMNS: &[(&[&str], &str, &str)] = &[
     ),
     (
         &["2024-01-31T12:30:15.000000001Z"],
-        "string",
-        "`2024-01-31T12:30:15.000000001Z` in row 1 is more precise than a timestamp-micros",
+        "timestamp-nanos",
+        "its one value is a timestamp-nanos; `2024-01-31T12:30:15.000000001Z` in row 1 is more precise than a timestamp-micros",
     ),
-    (&["2024-01-31"], "string", "`2024-01-31` in row 1 is text"),
+    (
+        &["2024-01-31T12:30:15Z", "2024-01-31 12:30"],
+        "string",
+        "`2024-01-31 12:30` in row 2 has no offset from UTC",
+    ),
+    (
+        &["2024-01-31 12:30", "2024-01-31 12:30:00.5"],
+        "local-timestamp-millis",
+        "all 2 values are times without an offset from UTC, to the millisecond",
+    ),
+    (
+        &["2024-01-31", "2024-02-29"],
+        "date",
+        "all 2 values are days",
+    ),
+    (
+        &["2024-01-31", "2024-02-30"],
+        "string",
+        "`2024-02-30` in row 2 is out of the range of a date",
+    ),
+    (
+        &["20240131", "20240229"],
+        "long",
+        "all 2 values are whole numbers",
+    ),
+    (
+        &["01/02/2024", "31/12/2024"],
+        "date",
+        "all 2 values are days, written with the day before the month; `31/12/2024` in row 2 is out of the range of a date",
+    ),
+    (
+        &["01/02/2024", "12/31/2024"],
+        "date",
+        "all 2 values are days, written with the month before the day; `12/31/2024` in row 2 is out of the range of a date",
+    ),
+    (
+        &["01/02/2024", "03/04/2024"],
+        "string",
+        "day and month cannot be told apart in `01/02/2024` and all others: --time-format says which comes first",
+    ),
+    (
+        &["01/02/2024", "01.02.2024"],
+        "string",
+        "`01.02.2024` in row 2 is no date",
+    ),
+    (&["01.02.2024"], "date", "its one value is a date"),
+    (&["1/2/24"], "string", "`1/2/24` in row 1 is text"),
+    (
+        &["12:30", "23:59:59.5"],
+        "time-millis",
+        "all 2 values are times of day, to the millisecond",
+    ),
+    (
+        &["12:30", "24:00"],
+        "string",
+        "`24:00` in row 2 is out of the range of a time-micros",
+    ),
+    (
+        &["123e4567-e89b-12d3-a456-426614174000"],
+        "uuid",
+        "its one value is a uuid",
+    ),
+    (
+        &["123E4567-E89B-12D3-A456-426614174000"],
+        "string",
+        "`123E4567-E89B-12D3-A456-426614174000` in row 1 is text",
+    ),
+    (
+        &["Yes", "no", "yes"],
+        "boolean",
+        "all 3 values are yes or no",
+    ),
+    (&["yes", "yes"], "string", "`yes` in row 1 is text"),
+    (&["yes", "no", "maybe"], "string", "`yes` in row 1 is text"),
+    (
+        &["1", "NA", "2", "", "-"],
+        "null or long",
+        "all 2 values are whole numbers; NA, - stands for null; 3 cells are null, the first in row 2",
+    ),
+    (
+        &["NA", "EU"],
+        "string",
+        "`EU` in row 2 is text; NA is text as well",
+    ),
+    (
+        &["NA", "NA"],
+        "string",
+        "no cell holds a value; NA is text as well",
+    ),
     (&["", ""], "null or string", "no cell holds a value"),
     (&[], "null or string", "no cell holds a value"),
     (&[" 1"], "string", "` 1` in row 1 is text"),
@@ -282,6 +372,11 @@ fn cell() -> impl Strategy<Value = String> {
         1 => any::<bool>().prop_map(|value| value.to_string()),
         1 => "[0-9+.eE-]{1,22}",
         1 => "(NaN|nan|inf|-Infinity|NA|0|-0|00|1\\.|\\.5)",
+        1 => "(NA|N/A|n/a|NULL|null|-|yes|No|y|n|T|f)",
+        1 => "[0-3][0-9][/.-][0-3][0-9][/.-](19|20)[0-9]{2}",
+        1 => "[0-2][0-9]:[0-6][0-9](:[0-5][0-9]([.][0-9]{1,7})?)?",
+        1 => "-?[0-9]{1,30}([.][0-9]{1,20})?",
+        1 => "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
         1 => "20[0-9]{2}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9](\\.[0-9]{1,9})?)?(Z|[+-][01][0-9]:?[03]0)?)?",
         1 => ".{0,8}",
     ]
@@ -310,7 +405,7 @@ proptest! {
         let group_by = if grouped { vec![names[0].clone()] } else { Vec::new() };
         let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
         let cells = CellFormat { null_tokens: token.then(|| "NA".to_owned()).into_iter().collect(), ..CellFormat::default() };
-        let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, cells: &cells, format }).unwrap();
+        let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, cells: &cells, format, looks_for_nulls: true, sample: None }).unwrap();
         let mut setup = Setup::new(inferred.schema_json);
         setup.group_by = group_by;
         setup.format = format;

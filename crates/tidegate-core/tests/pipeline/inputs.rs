@@ -269,6 +269,8 @@ fn a_bad_row_is_named_by_its_input_and_line() {
 fn all_inputs_have_a_say_in_the_schema() {
     let group_by = [];
     let options = InferOptions {
+        looks_for_nulls: true,
+        sample: None,
         record_name: "usage",
         group_by: &group_by,
         cells: &CellFormat::default(),

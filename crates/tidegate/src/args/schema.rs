@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::records::{CsvArgs, RecordArgs};
 use super::{ClusterArgs, RegistryArgs};
+use crate::values;
 
 /// Which schema the values have, and what the registry calls it.
 #[derive(Clone, Debug, Default, Args)]
@@ -20,10 +21,23 @@ pub(crate) struct SchemaArgs {
     #[command(flatten)]
     pub(crate) references: ReferenceArgs,
     #[command(flatten)]
+    pub(crate) inference: InferenceArgs,
+    #[command(flatten)]
     pub(crate) subject: SubjectArgs,
     /// Register nothing: a schema that the registry does not have is an error
     #[arg(long)]
     pub(crate) no_register: bool,
+}
+
+/// How a schema is inferred from the data.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct InferenceArgs {
+    /// Infer a schema from so many rows only [default: all]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub(crate) sample: Option<u64>,
+    /// Infer NA, N/A, NULL, \N and - to be text, and not null where all else is no text; --null names others
+    #[arg(long)]
+    pub(crate) no_null_tokens: bool,
 }
 
 /// Which types a schema takes from other subjects.
@@ -118,6 +132,8 @@ pub(crate) struct InferArgs {
     /// Name of the record [default: the file's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) inference: InferenceArgs,
     /// Infer the schema of grouped records
     #[arg(long, value_name = "COL,...", value_delimiter = ',')]
     pub(crate) group_by: Vec<String>,

@@ -30,9 +30,14 @@ fn infer(args: &InferArgs, context: &Context) -> Result<AnswerSummary, Failure> 
         .name
         .clone()
         .unwrap_or_else(|| stem(&args.file, &inputs));
-    let inferred = inputs.infer(&name, &args.group_by, Format::Avro)?;
+    let inferred = inputs.infer(&name, &args.group_by, Format::Avro, &args.inference)?;
     for column in &inferred.columns {
         context.terminal.note(&describe(column));
+    }
+    if let Some(binary) = &inferred.binary {
+        context.terminal.warn(&format!(
+            "{binary} is not UTF-8, and its row would be refused: --encoding says what the text is in"
+        ));
     }
     if inferred.bad_rows > 0 {
         context.terminal.warn(&format!(
@@ -73,7 +78,14 @@ fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failu
         args.records.format(),
         &args.topic,
         registry.as_ref(),
-        || inputs.infer(&args.topic, &args.records.group_by, args.records.format()),
+        || {
+            inputs.infer(
+                &args.topic,
+                &args.records.group_by,
+                args.records.format(),
+                &args.schema.inference,
+            )
+        },
     )?;
     let plan = inputs.plan(&schema.json, &args.records)?;
     if let Some(registry) = &registry {

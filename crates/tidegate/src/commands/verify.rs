@@ -124,7 +124,12 @@ fn with_topic(
     }
     let registry = service.registry.as_ref();
     let schema = ValueSchema::choose(&args.schema, args.records.format(), topic, registry, || {
-        inputs.infer(topic, &args.records.group_by, args.records.format())
+        inputs.infer(
+            topic,
+            &args.records.group_by,
+            args.records.format(),
+            &args.schema.inference,
+        )
     })?;
     let schema_id = match args.records.format() {
         Format::Avro => Some(schema.find_id(registry.ok_or_else(needs_registry)?)?),

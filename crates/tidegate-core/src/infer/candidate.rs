@@ -1,0 +1,394 @@
+//! The types that a column may turn out to have, and what speaks against each.
+
+use jiff::tz::TimeZone;
+
+use crate::encode::scalar::{self, Problem};
+use crate::encode::time::{self, TimeUnit};
+use crate::encode::value::{AvroWriter, TimeType};
+use crate::encode::written_time::{TimeForm, WrittenTime};
+use crate::encode::{CellFormat, Kind, MAX_PRECISION, ValueFormat};
+use crate::{Error, Result};
+
+/// The types a column may turn out to have, narrowest first; string is what is left when all are ruled out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Candidate {
+    Boolean,
+    Long,
+    Double,
+    Decimal,
+    Date,
+    /// A day written with the day before the month, or the other way round.
+    DayFirst,
+    MonthFirst,
+    TimeMillis,
+    TimeMicros,
+    TimestampMillis,
+    TimestampMicros,
+    TimestampNanos,
+    LocalTimestampMillis,
+    LocalTimestampMicros,
+    LocalTimestampNanos,
+    Uuid,
+}
+
+/// What all columns are tested by.
+#[derive(Debug)]
+pub(super) struct Tests {
+    format: ValueFormat,
+    /// How each time is written, where the options say so.
+    times: Vec<(Candidate, WrittenTime)>,
+}
+
+impl Tests {
+    pub(super) fn new(format: ValueFormat, cells: &CellFormat) -> Result<Self> {
+        let mut times = Vec::new();
+        if !cells.time_formats.is_empty() || cells.time_zone.is_some() {
+            let form = match cells.time_formats.as_slice() {
+                [] => TimeForm::Iso,
+                formats => TimeForm::parse(formats)?,
+            };
+            let zone = cells.time_zone.as_ref().map(|name| {
+                TimeZone::get(name).map_err(|_| {
+                    Error::option(format!(
+                        "there is no time zone `{name}`: expected an IANA name"
+                    ))
+                })
+            });
+            let zone = zone.transpose()?;
+            for candidate in Candidate::ALL {
+                if let Some(of) = candidate.time_type() {
+                    let time = WrittenTime {
+                        of,
+                        form: form.clone(),
+                        zone: zone.clone(),
+                        ambiguity: cells.time_ambiguity,
+                    };
+                    times.push((candidate, time));
+                }
+            }
+        }
+        Ok(Self { format, times })
+    }
+
+    fn written(&self, candidate: Candidate) -> Option<&WrittenTime> {
+        let mut times = self.times.iter();
+        times
+            .find(|(known, _)| *known == candidate)
+            .map(|(_, time)| time)
+    }
+}
+
+impl Candidate {
+    pub(super) const ALL: [Self; 16] = [
+        Self::Boolean,
+        Self::Long,
+        Self::Double,
+        Self::Decimal,
+        Self::Date,
+        Self::DayFirst,
+        Self::MonthFirst,
+        Self::TimeMillis,
+        Self::TimeMicros,
+        Self::TimestampMillis,
+        Self::TimestampMicros,
+        Self::TimestampNanos,
+        Self::LocalTimestampMillis,
+        Self::LocalTimestampMicros,
+        Self::LocalTimestampNanos,
+        Self::Uuid,
+    ];
+
+    /// The name of its type.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Long => "long",
+            Self::Double => "double",
+            Self::Decimal => "decimal",
+            Self::Date | Self::DayFirst | Self::MonthFirst => "date",
+            Self::TimeMillis => "time-millis",
+            Self::TimeMicros => "time-micros",
+            Self::TimestampMillis => "timestamp-millis",
+            Self::TimestampMicros => "timestamp-micros",
+            Self::TimestampNanos => "timestamp-nanos",
+            Self::LocalTimestampMillis => "local-timestamp-millis",
+            Self::LocalTimestampMicros => "local-timestamp-micros",
+            Self::LocalTimestampNanos => "local-timestamp-nanos",
+            Self::Uuid => "uuid",
+        }
+    }
+
+    /// What all values of such a column are.
+    pub(super) fn all_values(self) -> &'static str {
+        match self {
+            Self::Boolean => "true or false",
+            Self::Long => "whole numbers",
+            Self::Double => "decimal numbers",
+            Self::Decimal => "decimal numbers, kept exactly",
+            Self::Date => "days",
+            Self::DayFirst => "days, written with the day before the month",
+            Self::MonthFirst => "days, written with the month before the day",
+            Self::TimeMillis => "times of day, to the millisecond",
+            Self::TimeMicros => "times of day, to the microsecond",
+            Self::TimestampMillis => "points in time, to the millisecond",
+            Self::TimestampMicros => "points in time, to the microsecond",
+            Self::TimestampNanos => "points in time, to the nanosecond",
+            Self::LocalTimestampMillis => "times without an offset from UTC, to the millisecond",
+            Self::LocalTimestampMicros => "times without an offset from UTC, to the microsecond",
+            Self::LocalTimestampNanos => "times without an offset from UTC, to the nanosecond",
+            Self::Uuid => "uuids",
+        }
+    }
+
+    /// The type that would have been taken if it had held, for the reason of this one.
+    pub(super) fn narrower(self) -> Option<Self> {
+        match self {
+            Self::Double => Some(Self::Long),
+            Self::Decimal => Some(Self::Double),
+            Self::DayFirst => Some(Self::MonthFirst),
+            Self::MonthFirst => Some(Self::DayFirst),
+            Self::TimeMicros => Some(Self::TimeMillis),
+            Self::TimestampMicros => Some(Self::TimestampMillis),
+            Self::TimestampNanos => Some(Self::TimestampMicros),
+            Self::LocalTimestampMicros => Some(Self::LocalTimestampMillis),
+            Self::LocalTimestampNanos => Some(Self::LocalTimestampMicros),
+            _ => None,
+        }
+    }
+
+    fn time_type(self) -> Option<TimeType> {
+        use TimeUnit::{Microseconds, Milliseconds, Nanoseconds};
+        Some(match self {
+            Self::Date => TimeType::Date,
+            Self::TimeMillis => TimeType::TimeOfDay(Milliseconds),
+            Self::TimeMicros => TimeType::TimeOfDay(Microseconds),
+            Self::TimestampMillis => TimeType::Timestamp(Milliseconds),
+            Self::TimestampMicros => TimeType::Timestamp(Microseconds),
+            Self::TimestampNanos => TimeType::Timestamp(Nanoseconds),
+            Self::LocalTimestampMillis => TimeType::LocalTimestamp(Milliseconds),
+            Self::LocalTimestampMicros => TimeType::LocalTimestamp(Microseconds),
+            Self::LocalTimestampNanos => TimeType::LocalTimestamp(Nanoseconds),
+            _ => return None,
+        })
+    }
+
+    /// Whether a column of this type may hold the cell, or why not.
+    pub(super) fn test(self, text: &[u8], tests: &Tests) -> Result<(), Obstacle> {
+        match self {
+            Self::Boolean => {
+                // 1 and 0 are taken by the encoder, but in an unknown file they are numbers.
+                let is_word =
+                    text.eq_ignore_ascii_case(b"true") || text.eq_ignore_ascii_case(b"false");
+                if is_word { Ok(()) } else { Err(Obstacle::Form) }
+            }
+            Self::Long => {
+                scalar::long(text)?;
+                check_digits(text)?;
+                // A negative zero would lose its sign.
+                if text == b"-0" {
+                    Err(Obstacle::Form)
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Double => test_double(text, tests.format),
+            Self::Decimal => decimal_digits(text).map(drop),
+            Self::DayFirst | Self::MonthFirst => {
+                day_pattern(text, self == Self::DayFirst).map(drop)
+            }
+            Self::Uuid => test_uuid(text),
+            time => time.test_time(text, tests),
+        }
+    }
+
+    fn test_time(self, text: &[u8], tests: &Tests) -> Result<(), Obstacle> {
+        let Some(of) = self.time_type() else {
+            return Err(Obstacle::Form);
+        };
+        // A bare number is never taken for a time unless it is said to be one.
+        let is_number = text
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
+            && !matches!(text.get(4), Some(b'-'));
+        if let Some(written) = tests.written(self) {
+            let is_said = !matches!(written.form, TimeForm::Iso);
+            if is_number && !is_said {
+                return Err(Obstacle::Form);
+            }
+            if !is_said && matches!(of, TimeType::LocalTimestamp(_)) {
+                // With a time zone each time is a point in time.
+                return Err(Obstacle::Form);
+            }
+            if matches!(of, TimeType::Timestamp(_)) && text.len() <= 10 && !is_said {
+                return Err(Obstacle::Form);
+            }
+            written.parse(text)?;
+            return Ok(());
+        }
+        if is_number {
+            return Err(Obstacle::Form);
+        }
+        let kind = match of {
+            TimeType::Date if text.len() == 10 => Kind::Date,
+            TimeType::TimeOfDay(unit) if text.get(2) == Some(&b':') => Kind::TimeOfDay(unit),
+            // A day alone is no point in time.
+            TimeType::Timestamp(unit) if text.len() > 10 && text.get(4) == Some(&b'-') => {
+                if time::reading(text)?.1.is_none() {
+                    return Err(Obstacle::NoOffset);
+                }
+                Kind::Timestamp(unit)
+            }
+            TimeType::LocalTimestamp(unit) if text.len() > 10 && text.get(4) == Some(&b'-') => {
+                Kind::LocalTimestamp(unit)
+            }
+            _ => return Err(Obstacle::Form),
+        };
+        // What the encoder would say.
+        let mut nowhere = Vec::with_capacity(16);
+        kind.put(text, true, &mut AvroWriter(&mut nowhere))?;
+        Ok(())
+    }
+}
+
+/// Why a cell is no value of a candidate type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    Form,
+    LeadingZero,
+    PlusSign,
+    Range,
+    Digits,
+    NonFinite,
+    Precision,
+    NoOffset,
+    Offset,
+    NoClock,
+}
+
+impl From<Problem> for Obstacle {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::OutOfRange => Self::Range,
+            Problem::TooPrecise => Self::Precision,
+            Problem::NotInJson => Self::NonFinite,
+            Problem::HasOffset => Self::Offset,
+            Problem::InGap | Problem::InFold => Self::NoClock,
+            _ => Self::Form,
+        }
+    }
+}
+
+/// Most significant digits that every double tells apart.
+const DOUBLE_DIGITS: usize = 17;
+
+/// Whole numbers below this size are all told apart by doubles.
+const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
+
+fn test_double(text: &[u8], format: ValueFormat) -> Result<(), Obstacle> {
+    let value = scalar::double(text)?;
+    if !value.is_finite() {
+        return if format == ValueFormat::Json {
+            Err(Obstacle::NonFinite)
+        } else {
+            Ok(())
+        };
+    }
+    check_digits(text)?;
+    if text.len() <= 15 {
+        return Ok(());
+    }
+    let mantissa = text
+        .split(|byte| matches!(byte, b'e' | b'E'))
+        .next()
+        .unwrap_or_default();
+    let is_whole = mantissa.len() == text.len() && !text.contains(&b'.');
+    let significant = mantissa
+        .iter()
+        .filter(|byte| byte.is_ascii_digit())
+        .skip_while(|digit| **digit == b'0')
+        .count();
+    if is_whole && value.abs() >= FIRST_INEXACT || significant > DOUBLE_DIGITS {
+        return Err(Obstacle::Digits);
+    }
+    Ok(())
+}
+
+/// How many digits a decimal number has before the point, and how many behind it.
+pub(super) fn decimal_digits(text: &[u8]) -> Result<(usize, usize), Obstacle> {
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    check_digits(text)?;
+    let (whole, fraction) = match unsigned.iter().position(|byte| *byte == b'.') {
+        Some(at) => (&unsigned[..at], &unsigned[at + 1..]),
+        None => (unsigned, &[][..]),
+    };
+    let are_digits = whole.iter().chain(fraction).all(u8::is_ascii_digit);
+    if whole.is_empty() || !are_digits || text == b"-0" {
+        return Err(Obstacle::Form);
+    }
+    if whole.len() + fraction.len() > MAX_PRECISION {
+        return Err(Obstacle::Range);
+    }
+    Ok((whole.len(), fraction.len()))
+}
+
+/// A number that is written as numbers are, not as codes are.
+fn check_digits(text: &[u8]) -> Result<(), Obstacle> {
+    match text {
+        [b'+', ..] => Err(Obstacle::PlusSign),
+        [b'0', b'0'..=b'9', ..] | [b'-', b'0', b'0'..=b'9', ..] => Err(Obstacle::LeadingZero),
+        _ => Ok(()),
+    }
+}
+
+/// The pattern of a day such as `31/12/2024`, if there is such a day. With points the day always comes first.
+pub(super) fn day_pattern(text: &[u8], day_first: bool) -> Result<&'static str, Obstacle> {
+    let [a, b, separator, c, d, other, year @ ..] = text else {
+        return Err(Obstacle::Form);
+    };
+    let digits = [*a, *b, *c, *d];
+    let is_form = digits.iter().chain(year).all(u8::is_ascii_digit) && year.len() == 4;
+    if !is_form || separator != other {
+        return Err(Obstacle::Form);
+    }
+    let pattern = match (separator, day_first) {
+        (b'/', true) => "%d/%m/%Y",
+        (b'/', false) => "%m/%d/%Y",
+        (b'-', true) => "%d-%m-%Y",
+        (b'-', false) => "%m-%d-%Y",
+        (b'.', true) => "%d.%m.%Y",
+        _ => return Err(Obstacle::Form),
+    };
+    let number = |digits: &[u8]| {
+        digits
+            .iter()
+            .fold(0_i16, |number, digit| number * 10 + i16::from(digit - b'0'))
+    };
+    let (first, second) = (number(&digits[..2]), number(&digits[2..]));
+    let (day, month) = if day_first {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let [Ok(day), Ok(month)] = [day, month].map(i8::try_from) else {
+        return Err(Obstacle::Range);
+    };
+    match jiff::civil::Date::new(number(year), month, day) {
+        Ok(_) => Ok(pattern),
+        Err(_) => Err(Obstacle::Range),
+    }
+}
+
+/// Lower case and hyphens, as it will be written.
+fn test_uuid(text: &[u8]) -> Result<(), Obstacle> {
+    let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    let fits = |(at, byte): (usize, &u8)| match byte {
+        b'-' => is_hyphen(at),
+        b'0'..=b'9' | b'a'..=b'f' => !is_hyphen(at),
+        _ => false,
+    };
+    if text.len() == 36 && text.iter().enumerate().all(fits) {
+        Ok(())
+    } else {
+        Err(Obstacle::Form)
+    }
+}

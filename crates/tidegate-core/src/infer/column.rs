@@ -1,0 +1,370 @@
+//! What is known about a column, and what it comes to.
+
+use serde_json::{Map, Value, json};
+
+use super::ColumnReport;
+use super::candidate::{Candidate, Obstacle, Tests, day_pattern, decimal_digits};
+use crate::encode::scalar;
+use crate::encode::{CellFormat, MAX_PRECISION, NullTokens};
+use crate::read::{Row, show_text};
+use crate::schema::{FALSE_ATTRIBUTE, FORMAT_ATTRIBUTE, NULL_ATTRIBUTE, TRUE_ATTRIBUTE};
+
+/// Texts that stand for null in a column whose other values are of a narrower type than string, unless others are named.
+pub const USUAL_NULL_TOKENS: [&str; 8] = ["NA", "N/A", "n/a", "#N/A", "NULL", "null", "\\N", "-"];
+
+/// Words that make a boolean of a column in which both stand, and nothing else.
+const WORDS: [[&str; 2]; 3] = [["yes", "no"], ["y", "n"], ["t", "f"]];
+
+/// The cell that ruled a candidate out.
+#[derive(Debug, Clone)]
+struct Evidence {
+    row: u64,
+    text: String,
+    obstacle: Obstacle,
+}
+
+impl Evidence {
+    fn sentence(&self, candidate: Candidate) -> String {
+        let Self {
+            row,
+            text,
+            obstacle,
+        } = self;
+        let what = match obstacle {
+            Obstacle::Form => format!("is no {}", candidate.name()),
+            Obstacle::LeadingZero => "has a leading zero, as codes have".into(),
+            Obstacle::PlusSign => "has a plus sign, as telephone numbers have".into(),
+            Obstacle::Range => format!("is out of the range of a {}", candidate.name()),
+            Obstacle::Digits => "has more digits than a double holds".into(),
+            Obstacle::NonFinite => "is a number that JSON cannot hold".into(),
+            Obstacle::Precision => format!("is more precise than a {}", candidate.name()),
+            Obstacle::NoOffset => "has no offset from UTC".into(),
+            Obstacle::Offset => "has an offset from UTC".into(),
+            Obstacle::NoClock => "is shown twice or never by the clocks of its time zone".into(),
+        };
+        format!("{text} in row {row} {what}")
+    }
+}
+
+/// So many cells, and the row of the first.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    count: u64,
+    first: u64,
+}
+
+impl Seen {
+    fn add(&mut self, row: u64) {
+        if self.count == 0 {
+            self.first = row;
+        }
+        self.count += 1;
+    }
+}
+
+/// What is known about a column.
+#[derive(Debug)]
+pub(super) struct Column {
+    null_tokens: NullTokens,
+    /// Whether the usual texts for null are looked for.
+    looks_for_nulls: bool,
+    ruled_out: [Option<Evidence>; Candidate::ALL.len()],
+    /// The first value.
+    example: Vec<u8>,
+    values: u64,
+    empty: Seen,
+    /// Cells that hold a null token that was named.
+    tokens: Seen,
+    /// Cells that hold one of the usual ones.
+    usual: [Seen; USUAL_NULL_TOKENS.len()],
+    /// A number was seen that is no NaN and no infinity: these words alone do not make a number of a column.
+    has_finite: bool,
+    /// The most digits before the point, and behind it.
+    digits: (usize, usize),
+    /// The words of a boolean, while there is nothing else.
+    words: Option<(usize, [bool; 2])>,
+    has_other_words: bool,
+    /// The first cell that is no UTF-8.
+    binary: Option<(u64, String)>,
+}
+
+impl Column {
+    pub(super) fn new(cells: &CellFormat, looks_for_nulls: bool) -> Self {
+        Self {
+            null_tokens: cells.into(),
+            looks_for_nulls: looks_for_nulls && cells.null_tokens.is_empty(),
+            ruled_out: std::array::from_fn(|_| None),
+            example: Vec::new(),
+            values: 0,
+            empty: Seen::default(),
+            tokens: Seen::default(),
+            usual: [Seen::default(); USUAL_NULL_TOKENS.len()],
+            has_finite: false,
+            digits: (0, 0),
+            words: None,
+            has_other_words: false,
+            binary: None,
+        }
+    }
+
+    pub(super) fn look_at(&mut self, row: &Row<'_>, index: usize, tests: &Tests) {
+        let text = row.field(index);
+        if text.is_empty() {
+            self.empty.add(row.number());
+            return;
+        }
+        if self.null_tokens.contain(text) {
+            self.tokens.add(row.number());
+            return;
+        }
+        if self.looks_for_nulls
+            && text.len() <= 4
+            && let Some(at) = USUAL_NULL_TOKENS
+                .iter()
+                .position(|token| token.as_bytes() == text)
+        {
+            self.usual[at].add(row.number());
+            return;
+        }
+        self.take(text, row, tests);
+    }
+
+    fn take(&mut self, text: &[u8], row: &Row<'_>, tests: &Tests) {
+        if self.values == 0 {
+            self.example.extend_from_slice(text);
+        }
+        self.values += 1;
+        for (candidate, ruled_out) in Candidate::ALL.into_iter().zip(&mut self.ruled_out) {
+            if ruled_out.is_some() {
+                continue;
+            }
+            let is_day = matches!(candidate, Candidate::DayFirst | Candidate::MonthFirst);
+            let tested = if is_day && text.get(2) != self.example.get(2) {
+                // One pattern is for all of them.
+                Err(Obstacle::Form)
+            } else {
+                candidate.test(text, tests)
+            };
+            if let Err(obstacle) = tested {
+                *ruled_out = Some(Evidence {
+                    row: row.number(),
+                    text: show_text(text),
+                    obstacle,
+                });
+            }
+        }
+        if self.is_open(Candidate::Decimal) {
+            let (whole, fraction) = decimal_digits(text).unwrap_or_default();
+            self.digits = (self.digits.0.max(whole), self.digits.1.max(fraction));
+        }
+        if self.is_open(Candidate::Double) && !self.has_finite {
+            self.has_finite = !scalar::is_non_finite_word(text);
+        }
+        if !self.has_other_words {
+            self.look_for_words(text);
+        }
+        if self.binary.is_none() && !row.is_ascii() && str::from_utf8(text).is_err() {
+            self.binary = Some((row.number(), show_text(text)));
+        }
+    }
+
+    fn look_for_words(&mut self, text: &[u8]) {
+        for (pair, words) in WORDS.iter().enumerate() {
+            for (side, word) in words.iter().enumerate() {
+                let is_new = self.words.is_none_or(|(known, _)| known == pair);
+                if is_new && text.eq_ignore_ascii_case(word.as_bytes()) {
+                    let (_, sides) = self.words.get_or_insert((pair, [false; 2]));
+                    sides[side] = true;
+                    return;
+                }
+            }
+        }
+        (self.words, self.has_other_words) = (None, true);
+    }
+
+    fn is_open(&self, candidate: Candidate) -> bool {
+        self.ruled_out[candidate as usize].is_none()
+    }
+
+    /// The narrowest type that nothing speaks against.
+    fn candidate(&self) -> Option<Candidate> {
+        if self.values == 0 {
+            return None;
+        }
+        let fits = |candidate: &Candidate| {
+            self.is_open(*candidate)
+                && match candidate {
+                    Candidate::Double => self.has_finite,
+                    Candidate::Decimal => self.digits.0 + self.digits.1 <= MAX_PRECISION,
+                    Candidate::DayFirst | Candidate::MonthFirst => !self.is_ambiguous(),
+                    _ => true,
+                }
+        };
+        Candidate::ALL.into_iter().find(fits)
+    }
+
+    /// Days that could be written either way.
+    fn is_ambiguous(&self) -> bool {
+        self.is_open(Candidate::DayFirst) && self.is_open(Candidate::MonthFirst)
+    }
+
+    /// The words of the booleans it holds.
+    fn boolean_words(&self) -> Option<[&'static str; 2]> {
+        match self.words {
+            Some((pair, [true, true])) if !self.has_other_words => Some(WORDS[pair]),
+            _ => None,
+        }
+    }
+
+    /// The first cell that is no UTF-8, if there is one.
+    pub(super) fn binary(&self) -> Option<&(u64, String)> {
+        self.binary.as_ref()
+    }
+
+    pub(super) fn report(&self, column: &str, field: String) -> ColumnReport {
+        let candidate = self.candidate();
+        let words = self.boolean_words().filter(|_| candidate.is_none());
+        let is_narrow = candidate.is_some() || words.is_some();
+        let mut attributes = Map::new();
+        // With a null token an empty string is an empty string.
+        let empty_is_null = is_narrow || self.null_tokens.is_empty() || self.values == 0;
+        let mut nulls = self.tokens.count;
+        let mut first = self.tokens.first;
+        let mut add = |seen: Seen| {
+            if seen.count > 0 {
+                first = if nulls == 0 {
+                    seen.first
+                } else {
+                    first.min(seen.first)
+                };
+                nulls += seen.count;
+            }
+        };
+        if empty_is_null {
+            add(self.empty);
+        }
+        let mut why = match words {
+            Some([yes, no]) => format!("all {} values are {yes} or {no}", self.values),
+            None => self.why(candidate),
+        };
+        let seen: Vec<usize> = (0..self.usual.len())
+            .filter(|at| self.usual[*at].count > 0)
+            .collect();
+        if !seen.is_empty() {
+            let names: Vec<&str> = seen.iter().map(|at| USUAL_NULL_TOKENS[*at]).collect();
+            if is_narrow {
+                seen.iter().for_each(|at| add(self.usual[*at]));
+                let all: Vec<&str> = std::iter::once("").chain(names.iter().copied()).collect();
+                attributes.insert(NULL_ATTRIBUTE.into(), json!(all));
+                why.push_str(&format!("; {} stands for null", names.join(", ")));
+            } else {
+                why.push_str(&format!("; {} is text as well", names.join(", ")));
+            }
+        }
+        if nulls > 0 && self.values > 0 {
+            let cells = if nulls == 1 {
+                "1 cell is".to_owned()
+            } else {
+                format!("{nulls} cells are")
+            };
+            why.push_str(&format!("; {cells} null, the first in row {first}"));
+        }
+        let (avro_type, schema) = match (candidate, words) {
+            (Some(candidate), _) => self.typed(candidate, &mut attributes),
+            (None, Some([yes, no])) => {
+                attributes.insert(TRUE_ATTRIBUTE.into(), json!([yes]));
+                attributes.insert(FALSE_ATTRIBUTE.into(), json!([no]));
+                ("boolean".to_owned(), json!("boolean"))
+            }
+            (None, None) => ("string".to_owned(), json!("string")),
+        };
+        let usual_only = self.values == 0 && self.usual.iter().any(|seen| seen.count > 0);
+        ColumnReport {
+            column: column.to_owned(),
+            field,
+            avro_type,
+            schema,
+            attributes,
+            nullable: nulls > 0 || self.values == 0 && !usual_only,
+            why,
+        }
+    }
+
+    /// The name of a type and its schema; what else must be said goes to the attributes.
+    fn typed(&self, candidate: Candidate, attributes: &mut Map<String, Value>) -> (String, Value) {
+        let name = candidate.name();
+        let logical = |plain: &str| json!({"type": plain, "logicalType": name});
+        match candidate {
+            Candidate::Boolean | Candidate::Long | Candidate::Double => {
+                (name.to_owned(), json!(name))
+            }
+            Candidate::Decimal => {
+                let (precision, scale) = (self.digits.0 + self.digits.1, self.digits.1);
+                let schema = json!({
+                    "type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale,
+                });
+                (format!("decimal({precision}, {scale})"), schema)
+            }
+            Candidate::DayFirst | Candidate::MonthFirst => {
+                let pattern = day_pattern(&self.example, candidate == Candidate::DayFirst);
+                attributes.insert(FORMAT_ATTRIBUTE.into(), json!(pattern.unwrap_or("iso")));
+                (name.to_owned(), logical("int"))
+            }
+            Candidate::Date | Candidate::TimeMillis => (name.to_owned(), logical("int")),
+            Candidate::Uuid => (name.to_owned(), logical("string")),
+            _ => (name.to_owned(), logical("long")),
+        }
+    }
+
+    fn why(&self, candidate: Option<Candidate>) -> String {
+        if self.values == 0 {
+            return "no cell holds a value".into();
+        }
+        let Some(candidate) = candidate else {
+            if self.is_open(Candidate::Double) {
+                return "no cell holds a number, only words such as NaN".into();
+            }
+            if self.is_ambiguous() {
+                let text = show_text(&self.example);
+                return format!(
+                    "day and month cannot be told apart in {text} and all others: --time-format says which comes first"
+                );
+            }
+            // The type that held out longest is the one a reader would have expected.
+            let ruled_out = Candidate::ALL.into_iter().zip(&self.ruled_out);
+            let last = ruled_out
+                .filter(|(candidate, _)| *candidate != Candidate::Decimal)
+                .filter_map(|(candidate, evidence)| Some((candidate, evidence.as_ref()?)));
+            let last = last
+                .max_by_key(|(_, evidence)| (evidence.row, evidence.obstacle != Obstacle::Form));
+            return match last {
+                Some((_, evidence))
+                    if evidence.row == self.first_row() && evidence.obstacle == Obstacle::Form =>
+                {
+                    format!("{} in row {} is text", evidence.text, evidence.row)
+                }
+                Some((candidate, evidence)) => evidence.sentence(candidate),
+                None => "no other type fits".into(),
+            };
+        };
+        let mut why = match self.values {
+            1 => format!("its one value is a {}", candidate.name()),
+            values => format!("all {values} values are {}", candidate.all_values()),
+        };
+        if let Some(narrower) = candidate.narrower()
+            && let Some(evidence) = &self.ruled_out[narrower as usize]
+            && (evidence.obstacle != Obstacle::Form
+                || matches!(candidate, Candidate::Double | Candidate::Decimal))
+        {
+            why.push_str("; ");
+            why.push_str(&evidence.sentence(narrower));
+        }
+        why
+    }
+
+    /// The row of the first evidence: that of the first value.
+    fn first_row(&self) -> u64 {
+        let rows = self.ruled_out.iter().flatten().map(|evidence| evidence.row);
+        rows.min().unwrap_or_default()
+    }
+}
