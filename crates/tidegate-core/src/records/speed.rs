@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use super::fixture::Setup;
 use super::*;
+use crate::encode::CellFormat;
+use crate::infer::{InferOptions, infer};
 use crate::read::{CsvFormat, ReadRow};
 
 /// A round is short, so that some of them are left alone by whatever else runs.
@@ -18,6 +20,12 @@ const ROUNDS: usize = 500;
 
 const FIELDS: &str = r#"{"name": "timestamp", "type": "long"}, {"name": "container_id", "type": "string"},
     {"name": "machine_id", "type": "string"}, {"name": "cpu", "type": "double"}, {"name": "mem", "type": "double"}"#;
+
+/// As many columns of logical and nullable types.
+const LOGICAL: &str = r#"{"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+    {"name": "container_id", "type": ["null", "string"]}, {"name": "machine_id", "type": ["string", "null"]},
+    {"name": "cpu", "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}]},
+    {"name": "mem", "type": ["null", {"type": "int", "logicalType": "date"}]}"#;
 
 const GROUPED: &str = r#"{"name": "timestamp", "type": "long"}, {"name": "rows", "type": {"type": "array", "items": {
     "type": "record", "name": "I", "fields": [{"name": "container_id", "type": "string"},
@@ -33,6 +41,41 @@ fn input(quote: &str) -> Vec<u8> {
         ));
     }
     text.into_bytes()
+}
+
+/// Rows for [`LOGICAL`]: times in ISO 8601, some cells empty.
+fn logical_input() -> Vec<u8> {
+    let mut text = String::from("timestamp,container_id,machine_id,cpu,mem\n");
+    for row in 0..ROWS {
+        let (second, milli) = (row / 100 % 60, row % 1000);
+        let (container, machine) = (row % 1000, row % 50);
+        let (cpu, day) = (row % 100, 1 + row % 28);
+        let date = if row % 10 == 0 {
+            String::new()
+        } else {
+            format!("2024-02-{day:02}")
+        };
+        text.push_str(&format!(
+            "2024-01-31T12:30:{second:02}.{milli:03}Z,c_{container},n_{machine},0.{cpu:02},{date}\n"
+        ));
+    }
+    text.into_bytes()
+}
+
+/// All rows of an input looked at for the types of its columns.
+fn inference(input: &[u8]) -> f64 {
+    let options = InferOptions {
+        record_name: "usage",
+        group_by: &[],
+        cells: &CellFormat::default(),
+        looks_for_nulls: true,
+        sample: None,
+        format: ValueFormat::Avro,
+    };
+    nanoseconds(|| {
+        let reader = RowReader::open(input, CsvFormat::default()).unwrap();
+        infer(reader, &options).unwrap().rows
+    })
 }
 
 /// The best of some rounds.
@@ -101,7 +144,7 @@ fn encode_only(setup: &Setup) -> f64 {
 #[ignore = "prints a measurement; run it alone, with --release"]
 fn nanoseconds_per_row() {
     let show = |what: &str, time: f64| {
-        println!("{what:<34} {time:6.1} ns/row  {:5.1} M rows/s", 1e3 / time);
+        println!("{what:<36} {time:6.1} ns/row  {:5.1} M rows/s", 1e3 / time);
     };
     let plain = input("");
     let quoted = input("\"");
@@ -111,6 +154,13 @@ fn nanoseconds_per_row() {
     show("encode Avro", encode_only(&setup));
     show("encode JSON", encode_only(&setup.clone().json()));
     show("read + encode Avro + key", records(&plain, &setup));
+    let logical = logical_input();
+    show(
+        "the same, nullable and logical types",
+        records(&logical, &Setup::fields(LOGICAL)),
+    );
+    show("infer a schema", inference(&plain));
+    show("infer a schema, dates and times", inference(&logical));
     show("the same, two fields quoted", records(&quoted, &setup));
     show("read + encode JSON + key", records(&plain, &setup.json()));
     show(
