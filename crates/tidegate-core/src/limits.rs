@@ -120,3 +120,6 @@ pub const DIFFERENCE_BYTES: usize = 1024;
 
 /// Largest receipt that is read back, in bytes.
 pub const MAX_RECEIPT_SIZE: u64 = 64 * 1024 * 1024;
+
+/// Bytes of the longest text that several cells are put together to: times are shorter by far.
+pub const MAX_JOINED: usize = 256;

@@ -17,6 +17,7 @@ pub(crate) mod written_time;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::limits::MAX_JOINED;
 use crate::read::{Row, show_text};
 use crate::{Error, Result};
 pub(crate) use decimal::MAX_PRECISION;
@@ -108,9 +109,6 @@ pub(crate) struct Optional {
     pub(crate) value: u8,
     pub(crate) ops: Vec<Op>,
 }
-
-/// The longest text that several cells are put together to: times are shorter by far.
-const MAX_JOINED: usize = 256;
 
 impl Cell {
     /// True when the text stands for null in this field.
