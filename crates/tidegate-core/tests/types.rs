@@ -477,6 +477,8 @@ fn times_in_other_forms_and_zones() {
             ("27.10.2024 02:30:00", Err("show twice")),
             ("30.02.2024", Err(RANGE)),
             ("29.02.2024 12:30:60", Err(RANGE)),
+            ("29.02.2024 23:59:60", Err(RANGE)),
+            ("29.02.2060 23:59:59", Ok(json!(2_845_321_199_000_i64))),
             (
                 "2024-02-29",
                 Err("written as %d.%m.%Y %H:%M:%S or %d.%m.%Y, in Europe/Zurich"),
@@ -531,7 +533,10 @@ fn times_in_other_forms_and_zones() {
             "date",
             r#""tidegate.format": "epoch-millis", "tidegate.time-zone": "Asia/Tokyo""#,
         ),
-        &[("54000000", Ok(json!(1))), ("53999999", Ok(json!(0)))],
+        &[
+            ("54000000", Ok(json!(1))),
+            ("53999999", Err("more precise")),
+        ],
     );
     check_all(
         &millis(r#""tidegate.format": "%Y-%m-%dT%H:%M:%S%z""#),
@@ -697,6 +702,93 @@ fn json_holds_times_as_text_if_asked_for() {
     };
     let expected = r#"{"a":"2024-02-29","b":"2024-02-29T09:30:15.25Z","c":"10:30:00","d":"1969-12-31T23:00:00"}"#;
     assert_eq!(str::from_utf8(record.value).unwrap(), expected);
+}
+
+#[test]
+fn nothing_is_cut_off_silently() {
+    let date = |more: &str| format!(r#""type": {{"type": "int", "logicalType": "date"}}, {more}"#);
+    let clock =
+        |more: &str| format!(r#""type": {{"type": "int", "logicalType": "time-millis"}}, {more}"#);
+    check_all(
+        &date(r#""tidegate.time-zone": "Europe/Zurich""#),
+        &[
+            ("2024-02-29", Ok(json!(19_782))),
+            ("2024-02-29T23:59:59", Err("more precise")),
+        ],
+    );
+    check_all(
+        &date(r#""tidegate.format": "%d.%m.%Y %H:%M""#),
+        &[
+            ("29.02.2024 00:00", Ok(json!(19_782))),
+            ("29.02.2024 23:59", Err("more precise")),
+        ],
+    );
+    check_all(
+        &clock(r#""tidegate.format": "%d.%m.%Y""#),
+        &[("29.02.2024", Err(NO))],
+    );
+    check_all(
+        &clock(r#""tidegate.format": "%H:%M%z""#),
+        &[("12:30+0200", Err("offset"))],
+    );
+    check_all(
+        r#""type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.format": "%s""#,
+        &[("1709202615", Ok(json!(1_709_202_615_000_i64)))],
+    );
+    check_all(
+        r#""type": ["null", "string"], "tidegate.null": []"#,
+        &[("", Ok(json!(""))), ("NA", Ok(json!("NA")))],
+    );
+}
+
+#[test]
+fn what_could_not_be_kept_or_means_nothing_is_refused_before_any_row() {
+    let header = tidegate_core::read::Header::new(["f"]).unwrap();
+    let timestamp = r#""type": {"type": "long", "logicalType": "timestamp-millis"}"#;
+    for (field, part) in [
+        (
+            r#""type": {"type": "fixed", "name": "D", "size": 1, "logicalType": "decimal", "precision": 2}"#.to_owned(),
+            "",
+        ),
+        (
+            r#""type": {"type": "fixed", "name": "D", "size": 1, "logicalType": "decimal", "precision": 18}"#.to_owned(),
+            "",
+        ),
+        (r#""type": "long", "tidegate.format": "iso""#.to_owned(), "tidegate.format, which says nothing"),
+        (r#""type": "string", "tidegate.rounding": "down""#.to_owned(), "tidegate.rounding, which says nothing"),
+        (r#""type": "long", "tidegate.time-zone": "UTC""#.to_owned(), "tidegate.time-zone, which says nothing"),
+        (r#""type": "long", "tidegate.delimiter": ";""#.to_owned(), "tidegate.delimiter, which says nothing"),
+        (
+            r#""type": "boolean", "tidegate.true": "a", "tidegate.false": ["b", "A"]"#.to_owned(),
+            "both true and false",
+        ),
+        (format!(r#"{timestamp}, "tidegate.format": ["iso", "%Y"]"#), "stands alone"),
+        (format!(r#"{timestamp}, "tidegate.format": "%Y-%m-%d %I:%M""#), "no %p"),
+    ] {
+        let schema = record(&format!(r#"{{"name": "f", {field}}}"#));
+        match RecordPlan::compile(&PlanRequest::new(&schema, &header)) {
+            Err(error) => assert!(error.to_string().contains(part), "{error}"),
+            // The crate takes such a type for the bytes it stands in.
+            Ok(_) if part.is_empty() => check(&field, &CellFormat::default(), "1000", &Err(NO)),
+            Ok(_) => panic!("{field} is taken"),
+        }
+    }
+    let words = CellFormat {
+        booleans: vec![("a".into(), "a".into())],
+        ..CellFormat::default()
+    };
+    let zone = CellFormat {
+        time_zone: Some("No/Where".into()),
+        ..CellFormat::default()
+    };
+    for (cells, part) in [(words, "`a` is both"), (zone, "no time zone `No/Where`")] {
+        let schema = record(r#"{"name": "f", "type": "long"}"#);
+        let plan = RecordPlan::compile(&PlanRequest {
+            cells: &cells,
+            ..PlanRequest::new(&schema, &header)
+        });
+        assert!(plan.unwrap_err().to_string().contains(part));
+    }
 }
 
 /// A field of some type: its schema, a text it takes, and what that is.

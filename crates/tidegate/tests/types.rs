@@ -131,7 +131,7 @@ fn a_bad_text_is_told_with_all_that_was_expected() {
                 "--restart",
             ],
         );
-        let unknown = unknown.args(["--time-zone", "Zurich"]).exits(6);
+        let unknown = unknown.args(["--time-zone", "Zurich"]).exits(2);
         assert!(
             unknown.stderr.contains("there is no time zone `Zurich`"),
             "{unknown}"

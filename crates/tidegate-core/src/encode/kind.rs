@@ -151,6 +151,28 @@ impl Kind {
         }
     }
 
+    /// Whether this is so of the kind, or of one inside it.
+    pub(crate) fn any(&self, is: impl Fn(&Self) -> bool + Copy) -> bool {
+        is(self)
+            || match self {
+                Self::Array(items) | Self::Map(items) => items.item.any(is),
+                Self::Union(branches) => branches.iter().any(|(_, kind)| kind.any(is)),
+                _ => false,
+            }
+    }
+
+    /// Whether it is a day, a time of day or a point in time.
+    pub(crate) fn is_time(&self) -> bool {
+        matches!(
+            self,
+            Self::Timestamp(_)
+                | Self::LocalTimestamp(_)
+                | Self::TimeOfDay(_)
+                | Self::Date
+                | Self::Written(_)
+        )
+    }
+
     /// Whether it is a point in time.
     pub(crate) fn is_timestamp(&self) -> bool {
         match self {

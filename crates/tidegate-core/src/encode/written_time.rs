@@ -72,8 +72,19 @@ impl TimeForm {
                 )));
             }
         }
+        let is_word = |format: &&String| WORDS.iter().any(|(word, _)| word == format);
+        if let Some(word) = formats.iter().find(is_word) {
+            return Err(Error::option(format!(
+                "the time format `{word}` stands alone: other formats beside it must be patterns"
+            )));
+        }
         let anything = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
         for pattern in formats {
+            if pattern.contains("%I") && !pattern.contains("%p") && !pattern.contains("%P") {
+                return Err(Error::option(format!(
+                    "the time format `{pattern}` has hours up to 12 and no %p, which says before or after noon"
+                )));
+            }
             // What can write a time that has everything is a sound pattern.
             if let Err(error) = jiff::fmt::strtime::format(pattern, &anything) {
                 return Err(Error::option(format!(
@@ -161,28 +172,34 @@ impl WrittenTime {
 
     fn pattern(&self, pattern: &str, text: &str) -> Result<i64, Problem> {
         let tm = BrokenDownTime::parse(pattern, text).map_err(|_| Problem::NotWrittenAsOne)?;
-        if tm.second() == Some(59) && text.contains("60") && !text.contains("59") {
-            // The crate takes a leap second for the one before it.
+        if tm.second() == Some(59) && is_leap_second(pattern, text) {
             return Err(Problem::OutOfRange);
         }
         if let TimeType::TimeOfDay(unit) = self.of {
+            if tm.offset().is_some() || tm.iana_time_zone().is_some() {
+                return Err(Problem::HasOffset);
+            }
+            if tm.hour().is_none()
+                || tm.year().is_some()
+                || tm.month().is_some()
+                || tm.day().is_some()
+            {
+                return Err(Problem::NotWrittenAsOne);
+            }
             let time = tm.to_time().map_err(|_| Problem::NotWrittenAsOne)?;
             return instant_of(DateTime::from_parts(jiff::civil::date(1970, 1, 1), time))
                 .in_unit(unit);
         }
         if tm.offset().is_some() || tm.iana_time_zone().is_some() {
             let at = tm.to_timestamp().map_err(|_| Problem::OutOfRange)?;
-            let nanoseconds = at.as_nanosecond();
-            return self.count(Reading::Absolute(Instant {
-                seconds: i64::try_from(nanoseconds.div_euclid(1_000_000_000))
-                    .map_err(|_| Problem::OutOfRange)?,
-                nanoseconds: u32::try_from(nanoseconds.rem_euclid(1_000_000_000))
-                    .map_err(|_| Problem::OutOfRange)?,
-            }));
+            return self.count(Reading::Absolute(absolute(at)?));
         }
-        // A day alone is its midnight.
-        let local = tm.to_datetime().map_err(|_| Problem::OutOfRange)?;
-        self.count(Reading::Local(instant_of(local)))
+        // A day alone is its midnight; a count since 1970 is a point in time.
+        match (tm.to_datetime(), tm.to_timestamp()) {
+            (Ok(local), _) => self.count(Reading::Local(instant_of(local))),
+            (Err(_), Ok(at)) => self.count(Reading::Absolute(absolute(at)?)),
+            (Err(_), Err(_)) => Err(Problem::OutOfRange),
+        }
     }
 
     fn count(&self, reading: Reading) -> Result<i64, Problem> {
@@ -239,7 +256,31 @@ impl WrittenTime {
     }
 }
 
+/// The crate takes a leap second for the one before it. A `60` that may as well be a `58` is one of seconds.
+fn is_leap_second(pattern: &str, text: &str) -> bool {
+    text.match_indices("60").any(|(at, _)| {
+        let other = format!("{}58{}", &text[..at], &text[at + 2..]);
+        BrokenDownTime::parse(pattern, other).is_ok_and(|tm| tm.second() == Some(58))
+    })
+}
+
+fn absolute(at: jiff::Timestamp) -> Result<Instant, Problem> {
+    let nanoseconds = at.as_nanosecond();
+    let (seconds, rest) = (
+        nanoseconds.div_euclid(1_000_000_000),
+        nanoseconds.rem_euclid(1_000_000_000),
+    );
+    Ok(Instant {
+        seconds: i64::try_from(seconds).map_err(|_| Problem::OutOfRange)?,
+        nanoseconds: u32::try_from(rest).map_err(|_| Problem::OutOfRange)?,
+    })
+}
+
+/// A day; a time behind midnight would be lost.
 fn day_of(local: Instant) -> Result<i64, Problem> {
+    if local.seconds.rem_euclid(86_400) != 0 || local.nanoseconds != 0 {
+        return Err(Problem::TooPrecise);
+    }
     let day = local.seconds.div_euclid(86_400);
     i32::try_from(day)
         .map(i64::from)

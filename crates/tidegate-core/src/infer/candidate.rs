@@ -322,7 +322,9 @@ pub(super) fn decimal_digits(text: &[u8]) -> Result<(usize, usize), Obstacle> {
         None => (unsigned, &[][..]),
     };
     let are_digits = whole.iter().chain(fraction).all(u8::is_ascii_digit);
-    if whole.is_empty() || !are_digits || text == b"-0" {
+    let is_zero = || whole.iter().chain(fraction).all(|digit| *digit == b'0');
+    // A negative zero would lose its sign.
+    if whole.is_empty() || !are_digits || text.starts_with(b"-") && is_zero() {
         return Err(Obstacle::Form);
     }
     if whole.len() + fraction.len() > MAX_PRECISION {

@@ -256,7 +256,8 @@ impl Column {
                 seen.iter().for_each(|at| add(self.usual[*at]));
                 let all: Vec<&str> = std::iter::once("").chain(names.iter().copied()).collect();
                 attributes.insert(NULL_ATTRIBUTE.into(), json!(all));
-                why.push_str(&format!("; {} stands for null", names.join(", ")));
+                let verb = if names.len() == 1 { "stands" } else { "stand" };
+                why.push_str(&format!("; {} {verb} for null", names.join(", ")));
             } else {
                 why.push_str(&format!("; {} is text as well", names.join(", ")));
             }

@@ -200,7 +200,7 @@ const COLUMNS: &[(&[&str], &str, &str)] = &[
     (
         &["1", "NA", "2", "", "-"],
         "null or long",
-        "all 2 values are whole numbers; NA, - stands for null; 3 cells are null, the first in row 2",
+        "all 2 values are whole numbers; NA, - stand for null; 3 cells are null, the first in row 2",
     ),
     (
         &["NA", "EU"],

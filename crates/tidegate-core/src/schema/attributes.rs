@@ -64,6 +64,7 @@ impl Attributes {
             match name.as_str() {
                 COLUMN_ATTRIBUTE => found.columns = given.texts()?,
                 FORMAT_ATTRIBUTE => found.formats = given.texts()?,
+                NULL_ATTRIBUTE if given.is_empty() => found.nulls = Some(NullTokens::default()),
                 NULL_ATTRIBUTE => found.nulls = Some(NullTokens::new(&given.texts()?)),
                 TRUE_ATTRIBUTE => yes = Some(given.texts()?),
                 FALSE_ATTRIBUTE => no = Some(given.texts()?),
@@ -77,7 +78,15 @@ impl Attributes {
             }
         }
         found.booleans = match (yes, no) {
-            (Some(yes), Some(no)) => Some([yes, no]),
+            (Some(yes), Some(no)) => {
+                let in_both = |word: &&String| no.iter().any(|no| word.eq_ignore_ascii_case(no));
+                if let Some(word) = yes.iter().find(in_both) {
+                    return Err(Error::schema(format!(
+                        "the field `{path}` says that `{word}` is both true and false"
+                    )));
+                }
+                Some([yes, no])
+            }
             (None, None) => None,
             _ => {
                 return Err(Error::schema(format!(
@@ -102,6 +111,10 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
+    fn is_empty(&self) -> bool {
+        self.value.as_array().is_some_and(Vec::is_empty)
+    }
+
     fn text(&self) -> Result<&str> {
         self.value.as_str().ok_or_else(|| self.wrong("a string"))
     }

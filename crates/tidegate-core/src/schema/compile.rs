@@ -6,7 +6,7 @@ use apache_avro::schema::{Namespace, RecordField, RecordSchema};
 use super::attributes::Attributes;
 use super::avro::{AvroSchema, type_name};
 use super::default::encode_default;
-use super::kinds::Kinds;
+use super::kinds::{Kinds, time_zone};
 use super::parts::{FieldsOf, Ops};
 use super::{FieldColumn, PlanRequest, RecordPlan, Shape};
 use crate::around::{Around, HeaderPlan, HeaderValue, TimestampChoice, TimestampPlan, ValuePlan};
@@ -31,6 +31,10 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
             type_name(root)
         )));
     };
+    if let Some(name) = &request.cells.time_zone {
+        time_zone(name)?;
+    }
+    check_words(&request.cells.booleans)?;
     let group_columns = columns(request, request.group_by, "--group-by")?;
     for (field, column) in request.map {
         if request.header.index_of(column).is_none() {
@@ -83,6 +87,19 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
         partitioner: request.partitioner,
         avro,
     })
+}
+
+/// No text may be both true and false.
+fn check_words(pairs: &[(String, String)]) -> Result<()> {
+    let both = pairs
+        .iter()
+        .find(|(yes, _)| pairs.iter().any(|(_, no)| yes.eq_ignore_ascii_case(no)));
+    match both {
+        None => Ok(()),
+        Some((word, _)) => Err(Error::option(format!(
+            "--boolean says that `{word}` is both true and false"
+        ))),
+    }
 }
 
 fn columns(request: &PlanRequest<'_>, names: &[String], asked_by: &str) -> Result<Vec<usize>> {

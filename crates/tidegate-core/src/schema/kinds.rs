@@ -38,9 +38,74 @@ impl Kinds<'_> {
     /// The kind of a field's cells, and the branches before its value.
     pub(super) fn of_field(&self, schema: &Schema, namespace: &Namespace) -> Result<FieldKind> {
         let (schema, inside) = self.avro.resolve(schema, namespace)?;
+        let found = self.taken_apart(schema, &inside)?;
+        self.check_use(&found.kind)?;
+        Ok(found)
+    }
+
+    /// An attribute that says nothing of a type was meant for another.
+    fn check_use(&self, kind: &Kind) -> Result<()> {
+        let Attributes {
+            formats,
+            booleans,
+            delimiter,
+            time_zone,
+            time_ambiguity,
+            rounding,
+            ..
+        } = self.attributes;
+        let is_time = |kind: &Kind| kind.is_time();
+        let is_zoned = |kind: &Kind| kind.is_time() && !matches!(kind, Kind::TimeOfDay(_));
+        let is_coded = |kind: &Kind| matches!(kind, Kind::Bytes(_) | Kind::Fixed(..));
+        let is_several = |kind: &Kind| matches!(kind, Kind::Array(_) | Kind::Map(_));
+        let uses = [
+            (
+                !formats.is_empty(),
+                "tidegate.format",
+                kind.any(|kind| is_time(kind) || is_coded(kind)),
+            ),
+            (
+                booleans.is_some(),
+                "tidegate.true",
+                kind.any(|kind| matches!(kind, Kind::Words(_))),
+            ),
+            (
+                delimiter.is_some(),
+                "tidegate.delimiter",
+                kind.any(is_several),
+            ),
+            (
+                time_zone.is_some(),
+                "tidegate.time-zone",
+                kind.any(is_zoned),
+            ),
+            (
+                time_ambiguity.is_some(),
+                "tidegate.time-ambiguity",
+                kind.any(is_zoned),
+            ),
+            (
+                rounding.is_some(),
+                "tidegate.rounding",
+                kind.any(|kind| matches!(kind, Kind::Decimal(_))),
+            ),
+        ];
+        match uses
+            .iter()
+            .find(|(is_said, _, is_used)| *is_said && !is_used)
+        {
+            None => Ok(()),
+            Some((_, name, _)) => Err(Error::schema(format!(
+                "the field `{}` has the attribute {name}, which says nothing of its type",
+                self.path
+            ))),
+        }
+    }
+
+    fn taken_apart(&self, schema: &Schema, inside: &Namespace) -> Result<FieldKind> {
         let Schema::Union(union) = schema else {
             return Ok(FieldKind {
-                kind: self.of(schema, &inside)?,
+                kind: self.of(schema, inside)?,
                 null: None,
                 branch: None,
             });
@@ -56,7 +121,7 @@ impl Kinds<'_> {
             match variant {
                 Schema::Null => null = Some(index),
                 variant => {
-                    let (variant, inside) = self.avro.resolve(variant, &inside)?;
+                    let (variant, inside) = self.avro.resolve(variant, inside)?;
                     branches.push((index, self.of(variant, &inside)?));
                 }
             }
@@ -184,6 +249,14 @@ impl Kinds<'_> {
                 self.path, decimal.precision
             )));
         }
+        if let Schema::Fixed(fixed) = &*decimal.inner
+            && !holds_digits(fixed.size, decimal.precision)
+        {
+            return Err(Error::schema(format!(
+                "the field `{}` is a decimal of {} digits in {} bytes, which do not hold so many",
+                self.path, decimal.precision, fixed.size
+            )));
+        }
         Ok(DecimalType {
             precision: decimal.precision,
             scale: decimal.scale,
@@ -246,7 +319,8 @@ impl Kinds<'_> {
                 type_name(whole)
             )));
         }
-        let item = self.of_field(items, namespace)?;
+        let (items, inside) = self.avro.resolve(items, namespace)?;
+        let item = self.taken_apart(items, &inside)?;
         if matches!(item.kind, Kind::Array(_) | Kind::Map(_)) {
             return Err(Error::schema(format!(
                 "the field `{}` is an {}: in a cell, items have no parts of their own",
@@ -271,12 +345,21 @@ impl Kinds<'_> {
 ///
 /// # Errors
 /// [`ErrorKind::Option`](crate::ErrorKind::Option) when there is none.
-fn time_zone(name: &str) -> Result<TimeZone> {
+pub(super) fn time_zone(name: &str) -> Result<TimeZone> {
     TimeZone::get(name).map_err(|_| {
         Error::option(format!(
             "there is no time zone `{name}`: expected an IANA name such as Europe/Zurich, or UTC"
         ))
     })
+}
+
+/// Whether so many bytes hold every decimal number of so many digits (Avro specification 1.12, "Decimal").
+fn holds_digits(size: usize, precision: usize) -> bool {
+    let digits = u32::try_from(precision).unwrap_or(u32::MAX);
+    let highest = 10_u128
+        .checked_pow(digits)
+        .map_or(u128::MAX, |limit| limit - 1);
+    size >= 16 || size > 0 && highest < 1 << (8 * size - 1)
 }
 
 /// An index below 64 in the one byte that Avro writes for it.
