@@ -88,6 +88,11 @@ fn what_is_looked_for_can_be_said() {
         ),
         (&json!(true), &json!("string"))
     );
+    let human = tidegate(["schema", "infer", &file, "--sample", "2"]).exits(0);
+    assert!(
+        human.stderr.contains("the first 2 rows were looked at"),
+        "{human}"
+    );
     let sampled = tidegate(["schema", "infer", &file, "--sample", "1", "-o", "json"])
         .exits(0)
         .json();

@@ -34,6 +34,12 @@ fn infer(args: &InferArgs, context: &Context) -> Result<AnswerSummary, Failure> 
     for column in &inferred.columns {
         context.terminal.note(&describe(column));
     }
+    if args.inference.sample.is_some() {
+        let rows = grouped(inferred.rows);
+        let note =
+            format!("the first {rows} rows were looked at; what comes behind them had no say");
+        context.terminal.note(&note);
+    }
     if let Some(binary) = &inferred.binary {
         context.terminal.warn(&format!(
             "{binary} is not UTF-8, and its row would be refused: --encoding says what the text is in"
