@@ -42,7 +42,10 @@ fuzz_target!(|input: (u8, u8, &str)| {
         r#"{{"type": "record", "name": "R", "fields": [{{"name": "t", "type": {kind}{attributes}}}]}}"#
     );
     let header = Header::new(["t"]).expect("a name");
-    let plan = RecordPlan::compile(&PlanRequest::new(&schema, &header)).expect("a sound schema");
+    let Ok(plan) = RecordPlan::compile(&PlanRequest::new(&schema, &header)) else {
+        // Not every attribute says something of every type.
+        return;
+    };
     let row = format!("t\n\"{}\"\n", text.replace('"', "\"\""));
     let reader = RowReader::open(row.as_bytes(), CsvFormat::default()).expect("a header");
     let mut records = RecordStream::new(reader, &plan, None).expect("the same header");
