@@ -40,7 +40,8 @@ class Cluster:
     registry_url: str
 
     def registry(self) -> SchemaRegistryClient:
-        return SchemaRegistryClient({"url": self.registry_url})
+        # Without a time-out an answer that Apicurio loses, which happens, is waited for until the connection ends: minutes. With one it is asked for again.
+        return SchemaRegistryClient({"url": self.registry_url, "timeout": 10})
 
     @functools.cached_property
     def admin(self) -> AdminClient:
