@@ -331,9 +331,11 @@ fn find_delimiter(path: &Path, csv: &CsvArgs) -> Result<(u8, String), Failure> {
     let mut fitting = Vec::new();
     for delimiter in USUAL_DELIMITERS {
         // One that is the quote, say, is not meant.
-        let Ok(format) = input_format(csv, delimiter) else {
+        let Ok(mut format) = input_format(csv, delimiter) else {
             continue;
         };
+        // Rows that are evened out show nothing.
+        format.csv.ragged = Ragged::Error;
         if let Some((rows, columns)) = first_rows(path, &format)? {
             fitting.push((delimiter, rows, columns));
         }
@@ -401,9 +403,14 @@ fn expand<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<PathBuf>, Failure> {
         let found = glob::glob(pattern).map_err(|error| {
             Failure::new(Kind::Usage, format!("{pattern} is no pattern of names")).because(error)
         })?;
-        // In the order of their names, which is that of the crate too; what cannot be read is said when it is opened.
+        // In the order of their names, which is that of the crate too. A folder that cannot be looked into may hold some of them.
         let before = all.len();
-        all.extend(found.filter_map(Result::ok));
+        for path in found {
+            all.push(path.map_err(|error| {
+                let message = format!("cannot look for files like {pattern}");
+                Failure::new(Kind::LocalIo, message).because(error)
+            })?);
+        }
         if all.len() == before {
             let message = format!("no file has a name like {pattern}");
             return Err(Failure::new(Kind::LocalIo, message));
