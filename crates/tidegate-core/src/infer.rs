@@ -165,7 +165,7 @@ impl Inference {
                 ReadRow::Row(row) => {
                     self.rows += 1;
                     for (index, column) in self.columns.iter_mut().enumerate() {
-                        column.look_at(&row, index, &self.tests);
+                        column.look_at(&row, index, &mut self.tests);
                     }
                 }
                 ReadRow::Bad(_) => self.bad_rows += 1,

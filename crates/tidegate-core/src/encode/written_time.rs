@@ -256,6 +256,18 @@ impl WrittenTime {
     }
 }
 
+/// The time zone with that name in the database that the program brings along.
+///
+/// # Errors
+/// [`ErrorKind::Option`](crate::ErrorKind::Option) when there is none.
+pub(crate) fn time_zone(name: &str) -> Result<TimeZone> {
+    TimeZone::get(name).map_err(|_| {
+        Error::option(format!(
+            "there is no time zone `{name}`: expected an IANA name such as Europe/Zurich, or UTC"
+        ))
+    })
+}
+
 /// The crate takes a leap second for the one before it. A `60` that may as well be a `58` is one of seconds.
 fn is_leap_second(pattern: &str, text: &str) -> bool {
     text.match_indices("60").any(|(at, _)| {

@@ -1,13 +1,11 @@
 //! The types that a column may turn out to have, and what speaks against each.
 
-use jiff::tz::TimeZone;
-
+use crate::Result;
 use crate::encode::scalar::{self, Problem};
 use crate::encode::time::{self, TimeUnit};
 use crate::encode::value::{AvroWriter, TimeType};
-use crate::encode::written_time::{TimeForm, WrittenTime};
+use crate::encode::written_time::{TimeForm, WrittenTime, time_zone};
 use crate::encode::{CellFormat, Kind, MAX_PRECISION, ValueFormat};
-use crate::{Error, Result};
 
 /// The types a column may turn out to have, narrowest first; string is what is left when all are ruled out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +35,8 @@ pub(super) struct Tests {
     format: ValueFormat,
     /// How each time is written, where the options say so.
     times: Vec<(Candidate, WrittenTime)>,
+    /// Where the encoder writes what it is tried with; kept from cell to cell.
+    tried: Vec<u8>,
 }
 
 impl Tests {
@@ -47,14 +47,7 @@ impl Tests {
                 [] => TimeForm::Iso,
                 formats => TimeForm::parse(formats)?,
             };
-            let zone = cells.time_zone.as_ref().map(|name| {
-                TimeZone::get(name).map_err(|_| {
-                    Error::option(format!(
-                        "there is no time zone `{name}`: expected an IANA name"
-                    ))
-                })
-            });
-            let zone = zone.transpose()?;
+            let zone = cells.time_zone.as_deref().map(time_zone).transpose()?;
             for candidate in Candidate::ALL {
                 if let Some(of) = candidate.time_type() {
                     let time = WrittenTime {
@@ -67,7 +60,11 @@ impl Tests {
                 }
             }
         }
-        Ok(Self { format, times })
+        Ok(Self {
+            format,
+            times,
+            tried: Vec::new(),
+        })
     }
 
     fn written(&self, candidate: Candidate) -> Option<&WrittenTime> {
@@ -173,7 +170,7 @@ impl Candidate {
     }
 
     /// Whether a column of this type may hold the cell, or why not.
-    pub(super) fn test(self, text: &[u8], tests: &Tests) -> Result<(), Obstacle> {
+    pub(super) fn test(self, text: &[u8], tests: &mut Tests) -> Result<(), Obstacle> {
         match self {
             Self::Boolean => {
                 // 1 and 0 are taken by the encoder, but in an unknown file they are numbers.
@@ -201,7 +198,7 @@ impl Candidate {
         }
     }
 
-    fn test_time(self, text: &[u8], tests: &Tests) -> Result<(), Obstacle> {
+    fn test_time(self, text: &[u8], tests: &mut Tests) -> Result<(), Obstacle> {
         let Some(of) = self.time_type() else {
             return Err(Obstacle::Form);
         };
@@ -244,8 +241,8 @@ impl Candidate {
             _ => return Err(Obstacle::Form),
         };
         // What the encoder would say.
-        let mut nowhere = Vec::with_capacity(16);
-        kind.put(text, true, &mut AvroWriter(&mut nowhere))?;
+        tests.tried.clear();
+        kind.put(text, true, &mut AvroWriter(&mut tests.tried))?;
         Ok(())
     }
 }

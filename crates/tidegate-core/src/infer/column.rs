@@ -107,7 +107,7 @@ impl Column {
         }
     }
 
-    pub(super) fn look_at(&mut self, row: &Row<'_>, index: usize, tests: &Tests) {
+    pub(super) fn look_at(&mut self, row: &Row<'_>, index: usize, tests: &mut Tests) {
         let text = row.field(index);
         if text.is_empty() {
             self.empty.add(row.number());
@@ -129,7 +129,7 @@ impl Column {
         self.take(text, row, tests);
     }
 
-    fn take(&mut self, text: &[u8], row: &Row<'_>, tests: &Tests) {
+    fn take(&mut self, text: &[u8], row: &Row<'_>, tests: &mut Tests) {
         if self.values == 0 {
             self.example.extend_from_slice(text);
         }

@@ -79,8 +79,7 @@ impl Attributes {
         }
         found.booleans = match (yes, no) {
             (Some(yes), Some(no)) => {
-                let in_both = |word: &&String| no.iter().any(|no| word.eq_ignore_ascii_case(no));
-                if let Some(word) = yes.iter().find(in_both) {
+                if let Some(word) = in_both(&yes, &no) {
                     return Err(Error::schema(format!(
                         "the field `{path}` says that `{word}` is both true and false"
                     )));
@@ -101,6 +100,18 @@ impl Attributes {
         }
         Ok(found)
     }
+}
+
+/// The first of some words that is among others too, in whatever case.
+pub(super) fn in_both<'w>(
+    words: impl IntoIterator<Item = &'w String>,
+    others: &[impl AsRef<str>],
+) -> Option<&'w String> {
+    let is_other = |word: &&String| {
+        let mut others = others.iter();
+        others.any(|other| word.eq_ignore_ascii_case(other.as_ref()))
+    };
+    words.into_iter().find(is_other)
 }
 
 /// An attribute as it stands in a schema.

@@ -3,17 +3,17 @@
 use apache_avro::Schema;
 use apache_avro::schema::{Namespace, RecordField, RecordSchema};
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, in_both};
 use super::avro::{AvroSchema, type_name};
 use super::default::encode_default;
-use super::kinds::{Kinds, time_zone};
+use super::kinds::Kinds;
 use super::parts::{FieldsOf, Ops};
-use super::{FieldColumn, PlanRequest, RecordPlan, Shape};
+use super::{FieldColumn, PlanRequest, RecordPlan, Shape, encode_as};
 use crate::around::{Around, HeaderPlan, HeaderValue, TimestampChoice, TimestampPlan, ValuePlan};
 use crate::decode;
-use crate::encode::value::AvroWriter;
-use crate::encode::{Cell, Kind, NullTokens, Op, Optional, ValueFormat, encode_row, put_long};
-use crate::json::{JsonWriter, put_string};
+use crate::encode::written_time::time_zone;
+use crate::encode::{Cell, Kind, NullTokens, Op, Optional, ValueFormat, put_long};
+use crate::json::put_string;
 use crate::key::{KeyChoice, KeyPlan, KeyReason};
 use crate::limits::MAX_DEFAULT_DEPTH;
 use crate::read::as_row;
@@ -91,12 +91,10 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
 
 /// No text may be both true and false.
 fn check_words(pairs: &[(String, String)]) -> Result<()> {
-    let both = pairs
-        .iter()
-        .find(|(yes, _)| pairs.iter().any(|(_, no)| yes.eq_ignore_ascii_case(no)));
-    match both {
+    let (yes, no): (Vec<&String>, Vec<&String>) = pairs.iter().map(|(yes, no)| (yes, no)).unzip();
+    match in_both(yes, &no) {
         None => Ok(()),
-        Some((word, _)) => Err(Error::option(format!(
+        Some(word) => Err(Error::option(format!(
             "--boolean says that `{word}` is both true and false"
         ))),
     }
@@ -253,16 +251,11 @@ impl<'a> Compiler<'a> {
             )));
         }
         let (cell, nulls) = ([Op::Cell(cell)], NullTokens::from(self.request.cells));
-        let iso_times = self.request.iso_times;
+        let writing = (self.request.format, self.request.iso_times);
         let out = &mut ops.constant;
         self.constants.push(path.to_owned());
         let encoded = as_row(text.as_bytes(), |row| {
-            let encoded = match self.request.format {
-                ValueFormat::Avro => encode_row(&cell, &nulls, row, &mut AvroWriter(out)),
-                ValueFormat::Json => {
-                    encode_row(&cell, &nulls, row, &mut JsonWriter { out, iso_times })
-                }
-            };
+            let encoded = encode_as(writing, &cell, &nulls, row, out);
             encoded.map_err(|error| error.reason(&cell, row))
         });
         encoded
@@ -475,7 +468,7 @@ impl Compiler<'_> {
     ) -> Result<Vec<usize>> {
         let header = self.request.header;
         let mut map = self.request.map.iter();
-        let inner = path.rsplit("[].").next().unwrap_or(path);
+        let inner = inside(path);
         if let Some((_, column)) = map.find(|(name, _)| name == inner) {
             return Ok(header.index_of(column).into_iter().collect());
         }

@@ -2,7 +2,6 @@
 
 use apache_avro::Schema;
 use apache_avro::schema::{DecimalSchema, FixedSchema, Namespace};
-use jiff::tz::TimeZone;
 
 use super::attributes::Attributes;
 use super::avro::{AvroSchema, is_duration, logical_type, type_name};
@@ -12,7 +11,7 @@ use crate::encode::decimal::{DecimalType, MAX_PRECISION};
 use crate::encode::kind::{UuidForm, Words};
 use crate::encode::time::TimeUnit;
 use crate::encode::value::TimeType;
-use crate::encode::written_time::{TimeForm, WrittenTime};
+use crate::encode::written_time::{TimeForm, WrittenTime, time_zone};
 use crate::encode::{CellFormat, Kind};
 use crate::{Error, Result};
 
@@ -339,18 +338,6 @@ impl Kinds<'_> {
                 .map(|text| text.as_bytes().into()),
         })
     }
-}
-
-/// The time zone with that name in the database that the program brings along.
-///
-/// # Errors
-/// [`ErrorKind::Option`](crate::ErrorKind::Option) when there is none.
-pub(super) fn time_zone(name: &str) -> Result<TimeZone> {
-    TimeZone::get(name).map_err(|_| {
-        Error::option(format!(
-            "there is no time zone `{name}`: expected an IANA name such as Europe/Zurich, or UTC"
-        ))
-    })
 }
 
 /// Whether so many bytes hold every decimal number of so many digits (Avro specification 1.12, "Decimal").

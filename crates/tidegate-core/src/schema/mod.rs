@@ -235,14 +235,23 @@ impl RecordPlan {
         row: &Row<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), CellError> {
-        let nulls = &self.null_tokens;
-        match self.format {
-            ValueFormat::Avro => encode_row(ops, nulls, row, &mut AvroWriter(out)),
-            ValueFormat::Json => {
-                let iso_times = self.iso_times;
-                encode_row(ops, nulls, row, &mut JsonWriter { out, iso_times })
-            }
-        }
+        let writing = (self.format, self.iso_times);
+        encode_as(writing, ops, &self.null_tokens, row, out)
+    }
+}
+
+/// Runs operations over a row, in a format, of which the second part says whether JSON holds times as ISO 8601 has them.
+#[inline]
+fn encode_as(
+    (format, iso_times): (ValueFormat, bool),
+    ops: &[Op],
+    nulls: &NullTokens,
+    row: &Row<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), CellError> {
+    match format {
+        ValueFormat::Avro => encode_row(ops, nulls, row, &mut AvroWriter(out)),
+        ValueFormat::Json => encode_row(ops, nulls, row, &mut JsonWriter { out, iso_times }),
     }
 }
 
