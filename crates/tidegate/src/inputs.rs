@@ -238,11 +238,15 @@ impl Inputs {
     }
 }
 
-/// A stream can only be loaded alone. It is told by its name: to open one may have to wait for whoever writes it.
-fn refuse_stream(path: &Path) -> Result<(), Failure> {
+/// Whether this is a stream. It is told by its name: to open one may have to wait for whoever writes it.
+fn is_stream(path: &Path) -> bool {
     let is_special = |found: Metadata| !found.is_file() && !found.is_dir();
-    let is_stream = path == Path::new("-") || fs::metadata(path).is_ok_and(is_special);
-    if !is_stream {
+    path == Path::new("-") || fs::metadata(path).is_ok_and(is_special)
+}
+
+/// A stream can only be loaded alone.
+fn refuse_stream(path: &Path) -> Result<(), Failure> {
+    if !is_stream(path) {
         return Ok(());
     }
     let name = path.display();
@@ -321,7 +325,7 @@ fn input_format(csv: &CsvArgs, delimiter: u8) -> Result<InputFormat, Failure> {
 /// The delimiter that the first rows of an input show: the only one of the usual ones that parts all of them into the same number of cells.
 fn find_delimiter(path: &Path, csv: &CsvArgs) -> Result<(u8, String), Failure> {
     let name = path.display();
-    if refuse_stream(path).is_err() {
+    if is_stream(path) {
         let message =
             format!("--delimiter auto reads the beginning twice, and {name} can be read only once");
         return Err(
@@ -344,31 +348,23 @@ fn find_delimiter(path: &Path, csv: &CsvArgs) -> Result<(u8, String), Failure> {
         let shown = delimiters.iter().map(|byte| Character(*byte).to_string());
         shown.collect::<Vec<_>>().join(" ")
     };
-    match fitting.as_slice() {
-        [(delimiter, rows, columns)] => {
-            let delimiter = *delimiter;
-            let by = format!(
-                "delimiter {} by {rows} rows of {columns} cells",
-                shown(&[delimiter])
-            );
-            Ok((delimiter, by))
-        }
-        [] => {
-            let message = format!(
-                "which delimiter {name} has cannot be told: none of {} parts all of its first rows into the same number of cells",
-                shown(&USUAL_DELIMITERS)
-            );
-            Err(Failure::new(Kind::Input, message).hint("say which it is, as in --delimiter ';'"))
-        }
-        several => {
-            let all: Vec<u8> = several.iter().map(|(delimiter, ..)| *delimiter).collect();
-            let message = format!(
-                "which delimiter {name} has cannot be told: each of {} parts all of its first rows into the same number of cells",
-                shown(&all)
-            );
-            Err(Failure::new(Kind::Input, message).hint("say which it is, as in --delimiter ';'"))
-        }
+    if let [(delimiter, rows, columns)] = fitting[..] {
+        let by = format!(
+            "delimiter {} by {rows} rows of {columns} cells",
+            shown(&[delimiter])
+        );
+        return Ok((delimiter, by));
     }
+    let which = if fitting.is_empty() {
+        format!("none of {}", shown(&USUAL_DELIMITERS))
+    } else {
+        let all: Vec<u8> = fitting.iter().map(|(delimiter, ..)| *delimiter).collect();
+        format!("each of {}", shown(&all))
+    };
+    let message = format!(
+        "which delimiter {name} has cannot be told: {which} parts all of its first rows into the same number of cells"
+    );
+    Err(Failure::new(Kind::Input, message).hint("say which it is, as in --delimiter ';'"))
 }
 
 /// How many of an input's first rows there are, the header among them, and how many cells each has, if that is the same number for all of them and at

@@ -92,9 +92,11 @@ impl ResolvedOptions {
             return Err(other("schema-id", &id.to_string(), &known));
         }
         match &typed.schema.schema {
-            Some(path) => {
-                self.refuse_other_schema(&FileSchema::read(path, typed.schema, registry)?)
-            }
+            Some(path) => self.refuse_other_schema(&FileSchema::read(
+                path,
+                &typed.schema.references,
+                registry,
+            )?),
             None => Ok(()),
         }
     }

@@ -396,20 +396,7 @@ fn begun(
     service: &Service,
 ) -> Result<(Inputs, RecordPlan, ValueSchema), Failure> {
     let registry = service.registry.as_ref();
-    let schema = ValueSchema::choose(
-        &args.schema,
-        args.records.format(),
-        &args.topic,
-        registry,
-        || {
-            inputs.infer(
-                &args.topic,
-                &args.records.group_by,
-                args.records.format(),
-                &args.schema.inference,
-            )
-        },
-    )?;
+    let schema = ValueSchema::choose(&args.schema, &args.records, &args.topic, registry, &inputs)?;
     let records = inputs.plan(&schema.json, &args.records)?;
     Ok((inputs, records, schema))
 }

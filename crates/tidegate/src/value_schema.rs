@@ -5,13 +5,15 @@
 
 use std::path::{Path, PathBuf};
 
-use tidegate::core::infer::Inferred;
 use tidegate::core::schema::record_name;
 use tidegate::registry::{NewSchema, Reference, Registry};
 use tidegate_broker::incompatibilities;
 
-use crate::args::{Format, ReferenceWish, SchemaArgs, SubjectArgs, SubjectStrategy};
+use crate::args::{
+    Format, RecordArgs, ReferenceArgs, ReferenceWish, SchemaArgs, SubjectArgs, SubjectStrategy,
+};
 use crate::failure::{Failure, Kind};
+use crate::inputs::Inputs;
 use crate::report::grouped;
 use crate::service::needs_registry;
 
@@ -55,14 +57,15 @@ pub(crate) struct ValueSchema {
 }
 
 impl ValueSchema {
-    /// Finds the schema. `infer` is called only when nothing else says one.
+    /// Finds the schema. The inputs are read for one only when nothing else says it.
     pub(crate) fn choose(
         args: &SchemaArgs,
-        format: Format,
+        records: &RecordArgs,
         topic: &str,
         registry: Option<&Registry>,
-        infer: impl FnOnce() -> Result<Inferred, Failure>,
+        inputs: &Inputs,
     ) -> Result<Self, Failure> {
+        let format = records.format();
         if registry.is_none() && (format == Format::Avro || args.schema_id.is_some()) {
             return Err(needs_registry());
         }
@@ -75,7 +78,7 @@ impl ValueSchema {
             is_fixed: args.no_register,
         };
         if let Some(path) = &args.schema {
-            let file = FileSchema::read(path, args, registry)?;
+            let file = FileSchema::read(path, &args.references, registry)?;
             let subject = subject_of(&args.subject, topic, || Ok(file.text.clone()))?;
             return Ok(Self {
                 registered: Some((file.text, file.references)),
@@ -108,7 +111,7 @@ impl ValueSchema {
                 "`tidegate schema register` puts one there; without --no-register, publishing does",
             ));
         }
-        let inferred = infer()?;
+        let inferred = inputs.infer(topic, &records.group_by, format, &args.inference)?;
         let origin = Origin::Inferred {
             rows: inferred.rows,
         };
@@ -249,18 +252,10 @@ impl FileSchema {
     /// Reads it, and asks the registry for the types it takes from others.
     pub(crate) fn read(
         path: &Path,
-        args: &SchemaArgs,
+        references: &ReferenceArgs,
         registry: Option<&Registry>,
     ) -> Result<Self, Failure> {
-        Self::with(path, &args.references.references, registry)
-    }
-
-    /// As [`read`](Self::read), with the references themselves.
-    pub(crate) fn with(
-        path: &Path,
-        wishes: &[ReferenceWish],
-        registry: Option<&Registry>,
-    ) -> Result<Self, Failure> {
+        let wishes = &references.references;
         let text = std::fs::read_to_string(path).map_err(|error| {
             let message = format!("cannot read the schema {}", path.display());
             Failure::new(Kind::LocalIo, message).because(error)

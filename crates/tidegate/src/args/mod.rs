@@ -22,8 +22,8 @@ pub(crate) use publish::{Codec, DeliveryChoice, OnBadRow, PublishArgs, RejectArg
 pub(crate) use read::{BalanceArgs, ConsumeArgs, ConsumeFormat, From, IsolationChoice, VerifyArgs};
 pub(crate) use records::{AmbiguityChoice, CsvArgs, Format, JsonTimes, RaggedChoice, RecordArgs};
 pub(crate) use schema::{
-    CheckArgs, InferArgs, InferenceArgs, ReferenceWish, RegisterArgs, SchemaArgs, SchemaCommand,
-    ShowArgs, SubjectArgs, SubjectStrategy,
+    CheckArgs, InferArgs, InferenceArgs, ReferenceArgs, ReferenceWish, RegisterArgs, SchemaArgs,
+    SchemaCommand, ShowArgs, SubjectArgs, SubjectStrategy,
 };
 
 /// Loads CSV into Kafka as Avro and proves it.

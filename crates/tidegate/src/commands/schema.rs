@@ -81,17 +81,10 @@ fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failu
     };
     let schema = ValueSchema::choose(
         &args.schema,
-        args.records.format(),
+        &args.records,
         &args.topic,
         registry.as_ref(),
-        || {
-            inputs.infer(
-                &args.topic,
-                &args.records.group_by,
-                args.records.format(),
-                &args.schema.inference,
-            )
-        },
+        &inputs,
     )?;
     let plan = inputs.plan(&schema.json, &args.records)?;
     if let Some(registry) = &registry {
@@ -112,7 +105,7 @@ fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failu
 
 fn register(args: &RegisterArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
     let registry = context.registry(&args.cluster, &args.registry)?;
-    let schema = FileSchema::with(&args.schema, &args.references.references, Some(&registry))?;
+    let schema = FileSchema::read(&args.schema, &args.references, Some(&registry))?;
     let subject = subject_of(&args.subject, &args.topic, || Ok(schema.text.clone()))?;
     let id = registry.register(
         &subject,

@@ -123,14 +123,7 @@ fn with_topic(
         return with_position(args, &found, &service, context);
     }
     let registry = service.registry.as_ref();
-    let schema = ValueSchema::choose(&args.schema, args.records.format(), topic, registry, || {
-        inputs.infer(
-            topic,
-            &args.records.group_by,
-            args.records.format(),
-            &args.schema.inference,
-        )
-    })?;
+    let schema = ValueSchema::choose(&args.schema, &args.records, topic, registry, &inputs)?;
     let schema_id = match args.records.format() {
         Format::Avro => Some(schema.find_id(registry.ok_or_else(needs_registry)?)?),
         Format::Json => None,
