@@ -19,11 +19,12 @@ use crate::around::Surroundings;
 use crate::digest::Hash128;
 use crate::encode::{ValueFormat, put_long};
 use crate::error::ErrorPosition;
+use crate::key::KeyBuffer;
 use crate::limits::{MAX_GROUP_ROWS, MAX_GROUP_SIZE};
 use crate::position::{InputEnd, LastGroup, Stray};
 use crate::read::reader::Advance;
 use crate::read::{BadRow, BadRowKind, Mark, Marks, Position, Row, RowReader, show_text};
-use crate::records::{bad_cell, bad_key, bad_row};
+use crate::records::{bad_cell, bad_row};
 use crate::schema::{RecordPlan, Shape};
 use crate::seen::{SeenGroups, digest_of};
 use crate::{Error, ErrorKind, Result};
@@ -123,8 +124,8 @@ pub(crate) struct Grouping {
     after: Vec<u8>,
     key: Vec<u8>,
     has_key: bool,
-    /// Where a key of several cells is put together.
-    joined_key: Vec<u8>,
+    /// Where the key of a row is made.
+    row_key: KeyBuffer,
     around: Surroundings,
     /// The cells of its first row in the columns that must be equal in all of them.
     shared: GroupValues,
@@ -161,7 +162,7 @@ struct Known {
 }
 
 impl Grouping {
-    pub(crate) fn new(start: Mark, end: &InputEnd, hold_last: bool) -> Self {
+    pub(crate) fn new(start: Mark, end: &InputEnd, hold_last: bool, row_key: KeyBuffer) -> Self {
         let (group, stray) = (end.group, end.stray);
         Self {
             state: State::Between,
@@ -175,7 +176,7 @@ impl Grouping {
             after: Vec::new(),
             key: Vec::new(),
             has_key: false,
-            joined_key: Vec::new(),
+            row_key,
             around: Surroundings::default(),
             shared: GroupValues::default(),
             seen: None,
@@ -436,13 +437,11 @@ impl Grouping {
                 plan.encode(ops, row, out)
                     .map_err(|error| bad_cell(plan, ops, row, error))?;
             }
-            if let Some(column) = plan.key.fault(row) {
-                return Err(bad_key(plan, row, column));
-            }
+            self.row_key.fill(plan, row)?;
             if !plan.around.is_nothing() {
                 self.around.fill(plan, row)?;
             }
-            let key = plan.key.key(&plan.null_tokens, row, &mut self.joined_key);
+            let key = self.row_key.key(plan, row);
             self.has_key = key.is_some();
             self.key.clear();
             self.key.extend_from_slice(key.unwrap_or_default());

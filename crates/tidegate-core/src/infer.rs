@@ -220,7 +220,7 @@ impl Names {
 }
 
 /// The text with an underscore for all that an Avro name must not hold; `None` when nothing of it is left.
-fn legal_name(text: &str) -> Option<String> {
+pub(crate) fn legal_name(text: &str) -> Option<String> {
     let mut name: String = text
         .chars()
         .map(|char| {

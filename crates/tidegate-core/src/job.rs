@@ -119,6 +119,9 @@ pub struct JobIdentity {
     pub topic_id: Option<String>,
     /// Id of the schema in the registry; `None` without one.
     pub schema_id: Option<u32>,
+    /// Id of the schema of Avro keys; `None` with other keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_schema_id: Option<u32>,
     /// Every option that changes records, with the schema itself, as the caller has them.
     pub plan: Value,
 }
@@ -187,6 +190,7 @@ mod tests {
                 topic: "usage".into(),
                 topic_id: Some("id".into()),
                 schema_id: Some(1),
+                key_schema_id: None,
                 plan: json!({"delimiter": ","}),
             },
             is_complete: false,

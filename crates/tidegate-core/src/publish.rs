@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::balance::HoldOptions;
 use crate::clock::Clock;
 use crate::digest::PrefixDigest;
+use crate::encode::SchemaIds;
 use crate::event::Event;
 use crate::job::JobPosition;
 use crate::limits::{
@@ -48,8 +49,8 @@ pub struct PublishOptions<'a> {
     pub csv: &'a CsvFormat,
     /// How rows become records.
     pub plan: &'a RecordPlan,
-    /// The schema's id, which stands before each Avro value; `None` with JSON.
-    pub schema_id: Option<u32>,
+    /// The ids of the schemas.
+    pub schema_ids: SchemaIds,
     /// What to do with bad rows.
     pub rejects: &'a RejectsOptions,
     /// When to commit, where the sink is transactional.

@@ -143,6 +143,9 @@ pub struct Receipt {
     /// Id of the schema in the registry.
     #[serde(default)]
     pub schema_id: Option<u32>,
+    /// Id of the schema of Avro keys; `None` with other keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_schema_id: Option<u32>,
     /// How records were spread over the partitions.
     pub partitioner: String,
     /// Every option that changes records, resolved; what a verification needs to derive the same ones.
@@ -384,6 +387,7 @@ pub(crate) mod tests {
             topic: "usage".into(),
             topic_id: None,
             schema_id: Some(7),
+            key_schema_id: None,
             partitioner: "murmur2".into(),
             plan: serde_json::json!({"key": ["timestamp"]}),
             sources: vec![SourceIdentity {

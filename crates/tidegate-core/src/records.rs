@@ -8,9 +8,10 @@ use std::io::Read;
 
 use crate::around::Surroundings;
 use crate::digest::PrefixDigest;
-use crate::encode::{CellError, Op, ValueFormat, confluent_header};
+use crate::encode::{CellError, Op, SchemaIds, ValueFormat, confluent_header};
 use crate::error::ErrorPosition;
 use crate::group::{GroupStep, Grouping};
+use crate::key::KeyBuffer;
 use crate::position::InputEnd;
 use crate::produce::Headers;
 use crate::read::reader::Advance;
@@ -85,7 +86,7 @@ pub struct RecordStream<'p, R> {
     /// How many bytes of `value` are the header that all values share.
     header_len: usize,
     value: Vec<u8>,
-    key: Vec<u8>,
+    key: KeyBuffer,
     around: Surroundings,
     bad: Vec<BadRow>,
     grouping: Grouping,
@@ -97,35 +98,42 @@ pub struct RecordStream<'p, R> {
 }
 
 impl<'p, R: Read> RecordStream<'p, R> {
-    /// A stream of the rows that `reader` has not read yet. With a schema id, Avro values get Confluent's header.
+    /// A stream of the rows that `reader` has not read yet. With their schema ids, Avro values and keys get Confluent's header.
     ///
     /// # Errors
     /// [`ErrorKind::InputChanged`] when the reader's header is not the one the plan was compiled for, and [`ErrorKind::Internal`] for a
-    /// schema id with JSON values, which have no place for one.
-    pub fn new(reader: RowReader<R>, plan: &'p RecordPlan, schema_id: Option<u32>) -> Result<Self> {
-        Self::go_on(reader, plan, schema_id, &InputEnd::default(), false)
+    /// schema id of what is not Avro and has no place for one.
+    pub fn new(
+        reader: RowReader<R>,
+        plan: &'p RecordPlan,
+        schema_ids: impl Into<SchemaIds>,
+    ) -> Result<Self> {
+        Self::go_on(reader, plan, schema_ids.into(), &InputEnd::default(), false)
     }
 
     /// As [`new`](Self::new), where the input had ended at the reader's position. With `hold_last` the last group of the input is left unread.
     pub(crate) fn go_on(
         reader: RowReader<R>,
         plan: &'p RecordPlan,
-        schema_id: Option<u32>,
+        schema_ids: SchemaIds,
         end: &InputEnd,
         hold_last: bool,
     ) -> Result<Self> {
         check_header(plan.header(), reader.header())?;
-        if schema_id.is_some() && plan.format() == ValueFormat::Json {
+        if schema_ids.value.is_some() && plan.format() == ValueFormat::Json {
             return Err(Error::internal(
                 "a schema id was given for JSON values, which have no place for one",
             ));
         }
-        let value = schema_id.map_or_else(Vec::new, |id| confluent_header(id).to_vec());
+        let key = KeyBuffer::new(plan, schema_ids.key)?;
+        let value = schema_ids
+            .value
+            .map_or_else(Vec::new, |id| confluent_header(id).to_vec());
         Ok(Self {
             header_len: value.len(),
-            grouping: Grouping::new(reader.mark(), end, hold_last),
+            grouping: Grouping::new(reader.mark(), end, hold_last, key.clone()),
             value,
-            key: Vec::new(),
+            key,
             around: Surroundings::default(),
             bad: Vec::new(),
             marked: 0,
@@ -264,8 +272,8 @@ impl<'p, R: Read> RecordStream<'p, R> {
         if let Err(error) = self.plan.encode(ops, &row, &mut self.value) {
             return Ok(only(bad_cell(self.plan, ops, &row, error), &mut self.bad));
         }
-        if let Some(column) = self.plan.key.fault(&row) {
-            return Ok(only(bad_key(self.plan, &row, column), &mut self.bad));
+        if let Err(bad) = self.key.fill(self.plan, &row) {
+            return Ok(only(bad, &mut self.bad));
         }
         if !self.plan.around.is_nothing()
             && let Err(bad) = self.around.fill(self.plan, &row)
@@ -278,10 +286,7 @@ impl<'p, R: Read> RecordStream<'p, R> {
         }
         let row = self.reader.current();
         Ok(Step::Record(EncodedRecord {
-            key: self
-                .plan
-                .key
-                .key(&self.plan.null_tokens, &row, &mut self.key),
+            key: self.key.key(self.plan, &row),
             value: &self.value,
             headers: self.around.headers(&self.plan.around),
             timestamp: self.around.timestamp(),

@@ -88,7 +88,7 @@ pub fn verify<S: Source, C: Consume>(
             reason: Some(reason),
         });
     }
-    let framed = options.schema_id.is_some();
+    let framed = options.schema_ids.value.is_some();
     let mut sink = Comparison::new(topic, compared, options.plan, framed);
     let start = LoadPosition::start();
     let mut outcome = publish(sources, &start, options, None, &mut sink, clock, events)?;

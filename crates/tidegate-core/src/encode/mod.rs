@@ -72,6 +72,22 @@ pub fn confluent_header(schema_id: u32) -> [u8; 5] {
     [0, a, b, c, d]
 }
 
+/// The ids that a registry gave the schemas of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SchemaIds {
+    /// Stands before each Avro value; `None` with JSON.
+    pub value: Option<u32>,
+    /// Stands before each Avro key; `None` with other keys.
+    pub key: Option<u32>,
+}
+
+impl From<Option<u32>> for SchemaIds {
+    /// The id of the values, where keys have none.
+    fn from(value: Option<u32>) -> Self {
+        Self { value, key: None }
+    }
+}
+
 /// One step of a compiled record.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
@@ -111,6 +127,14 @@ pub(crate) struct Optional {
 }
 
 impl Cell {
+    /// The columns it is taken from.
+    pub(crate) fn columns(&self) -> &[usize] {
+        match &*self.joined {
+            [] => std::slice::from_ref(&self.column),
+            joined => joined,
+        }
+    }
+
     /// True when the text stands for null in this field.
     #[inline]
     pub(crate) fn is_null(&self, nulls: &NullTokens, text: &[u8]) -> bool {

@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::sync::atomic::Ordering;
 
+use crate::encode::SchemaIds;
 use crate::position::{InputEnd, LoadPosition};
 use crate::publish::PublishOptions;
 use crate::publish::inputs::Told;
@@ -63,7 +64,13 @@ fn last_record<S: Source>(
         },
     );
     let reader = RowReader::go_on(input, options.csv, plan.header(), start)?;
-    let mut stream = RecordStream::go_on(reader, plan, None, &InputEnd::default(), false)?;
+    let mut stream = RecordStream::go_on(
+        reader,
+        plan,
+        SchemaIds::default(),
+        &InputEnd::default(),
+        false,
+    )?;
     let (mut last, mut steps) = (None, 0_u64);
     loop {
         steps += 1;

@@ -126,8 +126,8 @@ fn open<'p, S: Source>(
             hold_last,
         };
         let reader = RowReader::go_on(input, options.csv, header, start)?;
-        let (plan, schema_id) = (options.plan, options.schema_id);
-        RecordStream::go_on(reader, plan, schema_id, &position.end, hold_last)
+        let (plan, schema_ids) = (options.plan, options.schema_ids);
+        RecordStream::go_on(reader, plan, schema_ids, &position.end, hold_last)
     };
     opened().map_err(|error: Error| error.in_source(source.name()))
 }

@@ -20,7 +20,7 @@ pub const TRUE_ATTRIBUTE: &str = "tidegate.true";
 /// See [`TRUE_ATTRIBUTE`].
 pub const FALSE_ATTRIBUTE: &str = "tidegate.false";
 
-const PREFIX: &str = "tidegate.";
+pub(super) const PREFIX: &str = "tidegate.";
 const DELIMITER: &str = "tidegate.delimiter";
 const TIME_ZONE: &str = "tidegate.time-zone";
 const TIME_AMBIGUITY: &str = "tidegate.time-ambiguity";

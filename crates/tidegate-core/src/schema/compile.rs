@@ -6,6 +6,7 @@ use apache_avro::schema::{Namespace, RecordField, RecordSchema};
 use super::attributes::{Attributes, in_both};
 use super::avro::{AvroSchema, type_name};
 use super::default::encode_default;
+use super::key;
 use super::kinds::Kinds;
 use super::parts::{FieldsOf, Ops};
 use super::{FieldColumn, PlanRequest, RecordPlan, Shape, encode_as};
@@ -56,7 +57,8 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
         last.shape(record, &namespace)
     });
     let last_shape = last_shape.transpose()?;
-    let key = compiler.key()?;
+    let key = key::compile(request, &compiler.field_columns, compiler.key()?)?;
+    compiler.check_key(&key)?;
     let around = around(request, &avro)?;
     if !group_columns.is_empty() {
         for (column, used_for) in around.columns() {
@@ -65,7 +67,7 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
     }
     let (shared_columns, shared_uses) = std::mem::take(&mut compiler.shared);
     let mut warnings: Vec<String> = request.header.notes().collect();
-    warnings.extend(compiler.unused_columns(&around));
+    warnings.extend(compiler.unused_columns(&key, &around));
     let field_columns = compiler.field_columns;
     Ok(RecordPlan {
         format: request.format,
@@ -659,19 +661,15 @@ impl Compiler<'_> {
     }
 
     fn key(&self) -> Result<KeyPlan> {
-        let plan = |columns, reason| KeyPlan { columns, reason };
+        let plan = |columns, reason| KeyPlan {
+            columns,
+            reason,
+            typed: None,
+        };
         match self.request.key {
             KeyChoice::None => Ok(plan(Vec::new(), KeyReason::AskedForNone)),
             KeyChoice::Columns(names) => {
                 let columns = columns(self.request, names, "--key")?;
-                if let Some(stray) = columns.iter().find(|column| {
-                    !self.group_columns.is_empty() && !self.group_columns.contains(column)
-                }) {
-                    return Err(Error::option(format!(
-                        "--key names the column `{}`, which is none of --group-by and so may differ between the rows of a record",
-                        self.request.header.names()[*stray]
-                    )));
-                }
                 Ok(plan(columns, KeyReason::Asked))
             }
             KeyChoice::Default if !self.group_columns.is_empty() => {
@@ -695,13 +693,31 @@ impl Compiler<'_> {
         }
     }
 
-    fn unused_columns(&self, around: &Around) -> Vec<String> {
+    /// A record of several rows has one key.
+    fn check_key(&self, key: &KeyPlan) -> Result<()> {
+        let mut columns = key.columns.iter();
+        let stray = columns.find(|column| !self.group_columns.contains(column));
+        let (Some(stray), false) = (stray, self.group_columns.is_empty()) else {
+            return Ok(());
+        };
+        let asked_by = match key.reason {
+            KeyReason::KeySchema => "the schema of the key",
+            _ => "--key",
+        };
+        Err(Error::option(format!(
+            "{asked_by} names the column `{}`, which is none of --group-by and so may differ between the rows of a record",
+            self.request.header.names()[*stray]
+        )))
+    }
+
+    fn unused_columns(&self, key: &KeyPlan, around: &Around) -> Vec<String> {
         let names = self.request.header.names();
         let mut used = vec![false; names.len()];
         for field in &self.field_columns {
             used[field.column] = true;
         }
-        for (column, _) in around.columns() {
+        let around = around.columns().map(|(column, _)| column);
+        for column in key.columns.iter().copied().chain(around) {
             used[column] = true;
         }
         let unused = names.iter().zip(used).filter(|(_, used)| !used);

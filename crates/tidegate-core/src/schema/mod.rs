@@ -7,6 +7,7 @@ mod attributes;
 mod avro;
 mod compile;
 mod default;
+mod key;
 mod kinds;
 mod parts;
 
@@ -15,7 +16,7 @@ use crate::around::{Around, HeaderChoice, TimestampChoice};
 use crate::encode::value::AvroWriter;
 use crate::encode::{CellError, CellFormat, NullTokens, Op, PLAIN_CELLS, ValueFormat, encode_row};
 use crate::json::JsonWriter;
-use crate::key::{KeyChoice, KeyPlan, KeyReason};
+use crate::key::{KeyChoice, KeyFormat, KeyPlan, KeyReason};
 use crate::partition::Partitioner;
 use crate::read::{Header, Row};
 
@@ -38,6 +39,11 @@ pub struct PlanRequest<'a> {
     pub format: ValueFormat,
     /// Which columns the key is made of.
     pub key: &'a KeyChoice,
+    /// How the key is written.
+    pub key_format: KeyFormat,
+    /// The schema of a key that is not text, in Avro's JSON form: a record, whose fields are found as those of the value are, or, for a key of one
+    /// column, any type that a cell can become. `None`: made of the types that the key's columns have in the value.
+    pub key_schema: Option<&'a str>,
     /// Consecutive rows that are equal in these columns make one record; with none, each row makes one.
     pub group_by: &'a [String],
     /// Fields and their columns, where the names differ and neither an alias nor the attribute [`COLUMN_ATTRIBUTE`] says so. A field of a record
@@ -71,6 +77,8 @@ impl<'a> PlanRequest<'a> {
             cells: &PLAIN_CELLS,
             format: ValueFormat::Avro,
             key: &KeyChoice::Default,
+            key_format: KeyFormat::Text,
+            key_schema: None,
             group_by: &[],
             map: &[],
             iso_times: false,
@@ -168,6 +176,22 @@ impl RecordPlan {
         self.names(&self.key.columns)
     }
 
+    /// The schema of the key, in Avro's JSON form; `None` for a key that is text.
+    #[must_use]
+    pub fn key_schema_json(&self) -> Option<&str> {
+        Some(&self.key.typed.as_ref()?.schema_json)
+    }
+
+    /// How the key is written.
+    #[must_use]
+    pub fn key_format(&self) -> KeyFormat {
+        match self.key.typed.as_ref().map(|key| key.format) {
+            None => KeyFormat::Text,
+            Some(ValueFormat::Avro) => KeyFormat::Avro,
+            Some(ValueFormat::Json) => KeyFormat::Json,
+        }
+    }
+
     /// Why the key is made of these columns.
     #[must_use]
     pub fn key_reason(&self) -> KeyReason {
@@ -242,7 +266,7 @@ impl RecordPlan {
 
 /// Runs operations over a row, in a format, of which the second part says whether JSON holds times as ISO 8601 has them.
 #[inline]
-fn encode_as(
+pub(crate) fn encode_as(
     (format, iso_times): (ValueFormat, bool),
     ops: &[Op],
     nulls: &NullTokens,

@@ -147,7 +147,7 @@ impl Setup {
         PublishOptions {
             csv: &self.csv,
             plan: &self.plan,
-            schema_id: self.schema_id,
+            schema_ids: self.schema_id.into(),
             rejects: &self.rejects,
             commits: self.commits,
             hold_last: self.hold_last,
@@ -211,6 +211,7 @@ pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
         topic: "usage".into(),
         topic_id: None,
         schema_id: None,
+        key_schema_id: None,
         partitioner: "murmur2".into(),
         plan: serde_json::Value::Null,
         sources: outcome.sources().zip(0..).map(source).collect(),
