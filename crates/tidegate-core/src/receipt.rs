@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::balance::Target;
 use crate::digest::{Hash128, PrefixDigest};
+use crate::encode::SchemaIds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Delivery, Repeat};
 use crate::limits::MAX_RECEIPT_SIZE;
@@ -186,6 +187,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// The ids of the schemas.
+    #[must_use]
+    pub fn schema_ids(&self) -> SchemaIds {
+        SchemaIds {
+            value: self.schema_id,
+            key: self.key_schema_id,
+        }
+    }
+
     /// Reads a receipt.
     ///
     /// # Errors

@@ -203,7 +203,12 @@ impl Inputs {
     }
 
     /// Compiles the plan of their records.
-    pub(crate) fn plan(&self, schema: &str, args: &RecordArgs) -> Result<RecordPlan, Failure> {
+    pub(crate) fn plan(
+        &self,
+        schema: &str,
+        key_schema: Option<&str>,
+        args: &RecordArgs,
+    ) -> Result<RecordPlan, Failure> {
         let key = if args.no_key {
             KeyChoice::None
         } else if args.key.is_empty() {
@@ -224,6 +229,8 @@ impl Inputs {
             cells: &self.cells,
             format: value_format(args.format()),
             key: &key,
+            key_format: args.key_format(),
+            key_schema,
             group_by: &args.group_by,
             headers: &headers,
             timestamp: &timestamp,

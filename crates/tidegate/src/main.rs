@@ -5,7 +5,7 @@
 //! | step | where |
 //! |---|---|
 //! | what was typed | `args`, `values` |
-//! | what it means: opened, resolved, checked | `plan`, `options`, `job`, `input`, `value_schema`, `topic`, `service` |
+//! | what it means: opened, resolved, checked | `plan`, `options`, `job`, `input`, `subject_schema`, `topic`, `service` |
 //! | doing it | `commands` |
 //! | saying what came of it | `report`, `failure`, `terminal`, `progress`, `record_output` |
 
@@ -26,10 +26,10 @@ mod report;
 mod service;
 mod signals;
 mod stream;
+mod subject_schema;
 mod terminal;
 mod timestamps;
 mod topic;
-mod value_schema;
 mod values;
 
 use std::ffi::OsStr;

@@ -9,17 +9,20 @@ use tidegate::core::partition::Partitioner;
 use tidegate::core::schema::RecordPlan;
 use tidegate::registry::Registry;
 
-use crate::args::{CsvArgs, Format, RecordArgs, SchemaArgs};
+use crate::args::{CsvArgs, Format, RecordArgs, ReferenceArgs, SchemaArgs};
 use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::signals::Interrupt;
-use crate::value_schema::FileSchema;
+use crate::subject_schema::FileSchema;
 
 /// The options of a load, none of them left to a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ResolvedOptions {
     /// The schema, in Avro's JSON form, as text: its id in a registry depends on every character.
     pub(crate) schema: String,
+    /// The schema of the keys, where they have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key_schema: Option<String>,
     /// What becomes of the rows.
     pub(crate) records: RecordArgs,
     /// How the CSV is written.
@@ -33,6 +36,7 @@ impl ResolvedOptions {
         let key: Vec<String> = owned(records.key_columns());
         Self {
             schema: records.schema_json().to_owned(),
+            key_schema: records.key_schema_json().map(str::to_owned),
             records: RecordArgs {
                 format: Some(match records.format() {
                     ValueFormat::Avro => Format::Avro,
@@ -40,6 +44,10 @@ impl ResolvedOptions {
                 }),
                 group_by: owned(records.group_columns()),
                 no_key: key.is_empty(),
+                key_format: match records.key_format() {
+                    _ if key.is_empty() => None,
+                    format => Some(format.into()),
+                },
                 key,
                 partitioner: match records.partitioner() {
                     Partitioner::Only(_) => None,
@@ -72,7 +80,7 @@ impl ResolvedOptions {
         interrupt: &Interrupt,
     ) -> Result<(Inputs, RecordPlan), Failure> {
         let inputs = Inputs::prepare(files, &self.csv, interrupt)?;
-        let records = inputs.plan(&self.schema, &self.records)?;
+        let records = inputs.plan(&self.schema, self.key_schema.as_deref(), &self.records)?;
         Ok((inputs, records))
     }
 
@@ -91,25 +99,26 @@ impl ResolvedOptions {
             let known = schema_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
             return Err(other("schema-id", &id.to_string(), &known));
         }
-        match &typed.schema.schema {
-            Some(path) => self.refuse_other_schema(&FileSchema::read(
-                path,
-                &typed.schema.references,
-                registry,
-            )?),
-            None => Ok(()),
+        if let Some(path) = &typed.schema.schema {
+            let file = FileSchema::read(path, &typed.schema.references, registry)?;
+            refuse_other_schema("schema", &file, Some(&self.schema))?;
         }
+        if let Some(path) = &typed.schema.key_schema {
+            let file = FileSchema::read(path, &ReferenceArgs::default(), registry)?;
+            refuse_other_schema("key-schema", &file, self.key_schema.as_deref())?;
+        }
+        Ok(())
     }
+}
 
-    /// White space between the words of a schema changes nothing.
-    fn refuse_other_schema(&self, typed: &FileSchema) -> Result<(), Failure> {
-        let parse = |text: &str| serde_json::from_str::<Value>(text).ok();
-        if parse(&typed.complete).is_some_and(|typed| Some(typed) == parse(&self.schema)) {
-            return Ok(());
-        }
-        let named = format!("{}", typed.path.display());
-        Err(other("schema", &named, "another schema"))
+/// White space between the words of a schema changes nothing.
+fn refuse_other_schema(flag: &str, typed: &FileSchema, known: Option<&str>) -> Result<(), Failure> {
+    let parse = |text: &str| serde_json::from_str::<Value>(text).ok();
+    if parse(&typed.complete).is_some_and(|typed| Some(typed) == known.and_then(parse)) {
+        return Ok(());
     }
+    let named = format!("{}", typed.path.display());
+    Err(other(flag, &named, "another schema"))
 }
 
 /// What was typed of the options that change records.
@@ -171,6 +180,7 @@ mod tests {
     fn known() -> ResolvedOptions {
         ResolvedOptions {
             schema: SCHEMA.to_owned(),
+            key_schema: None,
             records: RecordArgs {
                 format: Some(Format::Avro),
                 key: vec!["a".to_owned()],

@@ -4,23 +4,23 @@
 //! records are sent.
 
 use tidegate::bridge::{Job, prepare_positions_topic};
-use tidegate::core::encode::ValueFormat;
+use tidegate::core::encode::SchemaIds;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
 use tidegate::core::key::KeyReason;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::publish::CommitCadence;
 use tidegate::core::schema::RecordPlan;
 
-use crate::args::{Format, OnBadRow, PublishArgs};
+use crate::args::{OnBadRow, PublishArgs};
 use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::job::{self, LoadJob};
 use crate::options::{ResolvedOptions, Typed};
 use crate::report::grouped;
 use crate::service::{Context, Reach, Service, needs_registry};
+use crate::subject_schema::{Origin, Schemas};
 use crate::timestamps;
 use crate::topic::{self, TopicState, TopicWish};
-use crate::value_schema::{Origin, ValueSchema};
 
 /// A load, ready to be run.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Load<'a> {
     pub(crate) service: Service,
     /// Which job it is; `None` for a load that cannot be gone on with.
     pub(crate) job: Option<LoadJob>,
-    schema: ValueSchema,
+    schemas: Schemas,
     topic: TopicState,
     /// The topic for rejected rows, where there is to be one.
     rejects_topic: Option<TopicState>,
@@ -60,7 +60,7 @@ impl<'a> Load<'a> {
         let service = context.connect(reach)?;
         let job = LoadJob::find(args, &inputs, &service.client)?;
         let found = job.as_ref().and_then(|job| job.found.as_ref());
-        let (inputs, records, schema) = match found {
+        let (inputs, records, schemas) = match found {
             Some(found) => resumed(args, found, &service, context)?,
             None => begun(args, inputs, &service)?,
         };
@@ -70,7 +70,7 @@ impl<'a> Load<'a> {
             records,
             service,
             job,
-            schema,
+            schemas,
             topic: TopicState::Exists(1),
             rejects_topic: None,
         };
@@ -81,9 +81,8 @@ impl<'a> Load<'a> {
         if let Some(job) = &load.job {
             job.refuse_other_list(args, &load.inputs, load.topic_id().as_deref())?;
         }
-        if load.sends_avro() {
-            load.schema.check_compatible(load.registry()?)?;
-        }
+        let registry = load.service.registry.as_ref();
+        load.schemas.check_compatible(&load.records, registry)?;
         load.inputs.check(context)?;
         Ok(load)
     }
@@ -240,20 +239,18 @@ impl<'a> Load<'a> {
         Ok(warnings)
     }
 
-    /// Registers the schema and creates the topics, as far as that is needed; returns the schema's id.
-    pub(crate) fn commit(&self) -> Result<Option<u32>, Failure> {
+    /// Registers the schemas and creates the topics, as far as that is needed; returns the schemas' ids.
+    pub(crate) fn commit(&self) -> Result<SchemaIds, Failure> {
         if self.job.is_some() {
             prepare_positions_topic(&self.service.client, self.positions_topic())?;
         }
-        let id = match self.records.format() {
-            ValueFormat::Avro => Some(self.schema.register(self.registry()?)?),
-            ValueFormat::Json => None,
-        };
+        let registry = self.service.registry.as_ref();
+        let ids = self.schemas.register(&self.records, registry)?;
         topic::prepare(&self.service.client, &self.wish(), &self.topic)?;
         if let (Some(wish), Some(state)) = (self.rejects_wish(), &self.rejects_topic) {
             topic::prepare(&self.service.client, &wish, state)?;
         }
-        Ok(id)
+        Ok(ids)
     }
 
     /// Whether what may still go on at the input's end is left for later.
@@ -263,7 +260,7 @@ impl<'a> Load<'a> {
 
     /// Whether the input suggested the schema and has no row to send: then nothing is registered or created for it.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self.schema.origin, Origin::Inferred { rows: 0 })
+        matches!(self.schemas.value.origin, Origin::Inferred { rows: 0 })
     }
 
     /// How many partitions there are or will be, as far as that is known before the topic is created.
@@ -275,7 +272,7 @@ impl<'a> Load<'a> {
     }
 
     /// What this run and a later one must have in common.
-    pub(crate) fn identity(&self, schema_id: Option<u32>) -> Result<JobIdentity, Failure> {
+    pub(crate) fn identity(&self, schema_ids: SchemaIds) -> Result<JobIdentity, Failure> {
         if let Some(found) = self.found() {
             return Ok(found.identity.clone());
         }
@@ -288,7 +285,8 @@ impl<'a> Load<'a> {
             delivery: self.delivery(),
             topic: self.args.topic.clone(),
             topic_id: self.topic_id(),
-            schema_id,
+            schema_id: schema_ids.value,
+            key_schema_id: schema_ids.key,
             plan: ResolvedOptions::of(&self.inputs, &self.records, &self.args.records).to_json()?,
         })
     }
@@ -355,7 +353,11 @@ impl<'a> Load<'a> {
                 format!("no key ({reason})")
             }
             ([], _) => "no key".to_owned(),
-            (columns, reason) => format!("key {} ({reason})", columns.join(", ")),
+            (columns, reason) => {
+                let schema = self.schemas.describe_key();
+                let schema = schema.map_or_else(String::new, |from| format!(", schema {from}"));
+                format!("key {} ({reason}{schema})", columns.join(", "))
+            }
         };
         format!(
             "plan: {} ({}) -> topic {} ({}); {}, {unit}, schema {}; {key}; {}, {}",
@@ -364,7 +366,7 @@ impl<'a> Load<'a> {
             self.args.topic,
             self.topic.describe(),
             self.records.format(),
-            self.schema.describe(),
+            self.schemas.value.describe(),
             self.describe_delivery(),
             crate::commands::compression(self.args.delivery.compression),
         )
@@ -379,14 +381,6 @@ impl<'a> Load<'a> {
             default_partitions: self.service.embedded.then_some(1),
         }
     }
-
-    fn sends_avro(&self) -> bool {
-        self.records.format() == ValueFormat::Avro
-    }
-
-    fn registry(&self) -> Result<&tidegate::registry::Registry, Failure> {
-        self.service.registry.as_ref().ok_or_else(needs_registry)
-    }
 }
 
 /// A load that begins: its plan comes from what was typed, the registry and the data.
@@ -394,11 +388,11 @@ fn begun(
     args: &PublishArgs,
     inputs: Inputs,
     service: &Service,
-) -> Result<(Inputs, RecordPlan, ValueSchema), Failure> {
+) -> Result<(Inputs, RecordPlan, Schemas), Failure> {
     let registry = service.registry.as_ref();
-    let schema = ValueSchema::choose(&args.schema, &args.records, &args.topic, registry, &inputs)?;
-    let records = inputs.plan(&schema.json, &args.records)?;
-    Ok((inputs, records, schema))
+    let (schemas, records) =
+        Schemas::choose(&args.schema, &args.records, &args.topic, registry, &inputs)?;
+    Ok((inputs, records, schemas))
 }
 
 /// A load that is gone on with: its plan is the one it began with, whatever the registry or the data would suggest now.
@@ -407,7 +401,7 @@ fn resumed(
     found: &JobPosition,
     service: &Service,
     context: &Context,
-) -> Result<(Inputs, RecordPlan, ValueSchema), Failure> {
+) -> Result<(Inputs, RecordPlan, Schemas), Failure> {
     let job = &found.identity.job;
     let options = ResolvedOptions::parse(&found.identity.plan, &format!("the job {job}"))?;
     let typed = Typed {
@@ -423,8 +417,8 @@ fn resumed(
             .hint("--restart publishes every row again; --job NAME makes it another load")
     })?;
     let (inputs, records) = options.open(&args.files, &context.interrupt)?;
-    let schema = ValueSchema::of_job(options.schema, found.identity.schema_id);
-    Ok((inputs, records, schema))
+    let schemas = Schemas::of_job(options.schema, options.key_schema, &found.identity);
+    Ok((inputs, records, schemas))
 }
 
 /// When the load commits: as typed, else less often where commits take long, but always well within the transaction's time.
@@ -477,7 +471,7 @@ fn check_flags(args: &PublishArgs) -> Result<(), Failure> {
         ));
     }
     let no_registry = args.cluster.bootstrap_server.is_some() && args.registry.registry.is_none();
-    if args.records.format() == Format::Avro && no_registry {
+    if args.records.needs_registry() && no_registry {
         return Err(needs_registry());
     }
     Ok(())

@@ -70,6 +70,7 @@ impl Ended {
             topic: identity.topic.clone(),
             topic_id: identity.topic_id.clone(),
             schema_id: identity.schema_id,
+            key_schema_id: identity.key_schema_id,
             partitioner: partitioner(&identity.plan).to_string(),
             plan: identity.plan.clone(),
             sources: self.sources.iter().zip(read).map(source).collect(),

@@ -84,10 +84,24 @@ impl<'a> RecordOutput<'a> {
             "partition": partition,
             "offset": record.offset,
             "timestamp": record.timestamp,
-            "key": record.key.map_or(Value::Null, text_or_base64),
+            "key": self.key(record)?,
             "headers": headers,
             "value": self.value(record)?,
         }))
+    }
+
+    /// The key, decoded: Avro by its schema id, other text as a string, anything else as base64. Text may begin as Avro does.
+    fn key(&mut self, record: &ConsumedRecord<'_>) -> Result<Value, Failure> {
+        let Some(bytes) = record.key else {
+            return Ok(Value::Null);
+        };
+        if let Some(([0, id @ ..], datum)) = bytes.split_first_chunk::<FRAME_LEN>()
+            && let Some(decoder) = self.decoder(u32::from_be_bytes(*id))?
+            && let Ok(key) = decoder.to_json(datum)
+        {
+            return Ok(key);
+        }
+        Ok(text_or_base64(bytes))
     }
 
     /// The value, decoded: Avro by its schema id, JSON as it is, other text as a string, anything else as base64.

@@ -137,6 +137,9 @@ pub(crate) struct PublishSummary {
     pub(crate) partitions: Vec<PartitionReceipt>,
     /// Schema id in the records; null with JSON.
     pub(crate) schema_id: Option<u32>,
+    /// Id of the schema of Avro keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_schema_id: Option<u32>,
     /// Row at which a resumed load went on; null: it began at the start.
     pub(crate) resumed_at_row: Option<u64>,
     /// What this process did.
@@ -501,6 +504,7 @@ mod tests {
                 digest: None,
             }],
             schema_id: Some(1),
+            key_schema_id: None,
             resumed_at_row: None,
             this_run: RunFigures::new(120, 12, 0.5),
             warnings: Vec::new(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use common::usage;
 use serde_json::json;
 use tidegate::bridge::{Job, JobSink, SystemClock, left_open, prepare_positions_topic};
-use tidegate::core::encode::ValueFormat;
+use tidegate::core::encode::{SchemaIds, ValueFormat};
 use tidegate::core::event::Event;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
 use tidegate::core::position::LoadPosition;
@@ -76,6 +76,7 @@ impl Work {
             topic,
             topic_id: None,
             schema_id: None,
+            key_schema_id: None,
             plan: json!({}),
         };
         Self {
@@ -116,7 +117,7 @@ impl Work {
         let options = PublishOptions {
             csv: &csv,
             plan: &plan,
-            schema_id: None,
+            schema_ids: SchemaIds::default(),
             rejects: &RejectsOptions::default(),
             commits: CommitCadence {
                 interval: Duration::from_secs(60),

@@ -146,7 +146,7 @@ pub(crate) struct VerifyArgs {
     )]
     pub(crate) topic: Option<String>,
     /// Receipt of the load: says what was published, where, and how
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["schema", "schema_id", "subject", "subject_strategy", "group_by", "key", "no_key", "null", "job"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["schema", "schema_id", "subject", "subject_strategy", "group_by", "key", "no_key", "key_format", "null", "job"])]
     pub(crate) receipt: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) job: JobArgs,

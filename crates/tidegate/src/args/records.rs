@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use tidegate::core::Error;
 use tidegate::core::around::{HeaderChoice, TimestampChoice};
+use tidegate::core::key::KeyFormat;
 use tidegate::core::limits::MAX_ROW_SIZE;
 use tidegate::core::partition::Partitioner;
 
@@ -120,6 +121,10 @@ pub(crate) struct RecordArgs {
     )]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) key: Vec<String>,
+    /// Form of the keys: the text of the cell (of several, a JSON array of their texts), or Avro or JSON by a schema [default: string]
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "no_key")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_format: Option<KeyForm>,
     /// Column of a field, where their names differ and the schema does not say so; a field inside another by its path, address.city
     #[arg(long, value_name = "FIELD=COLUMN")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -174,6 +179,16 @@ impl RecordArgs {
     /// The form of the values.
     pub(crate) fn format(&self) -> Format {
         self.format.unwrap_or(Format::Avro)
+    }
+
+    /// How keys are written.
+    pub(crate) fn key_format(&self) -> KeyFormat {
+        self.key_format.map_or_else(KeyFormat::default, Into::into)
+    }
+
+    /// Whether keys or values are Avro, which a registry is needed for.
+    pub(crate) fn needs_registry(&self) -> bool {
+        self.format() == Format::Avro || self.key_format() == KeyFormat::Avro
     }
 
     /// How partitions are chosen.
@@ -246,6 +261,38 @@ pub(crate) enum JsonTimes {
     Number,
     /// As ISO 8601 has them
     Iso,
+}
+
+/// Form of the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum KeyForm {
+    /// The text of the cell; of several, a JSON array of their texts
+    String,
+    /// Avro in the Confluent wire format (a registry is needed)
+    Avro,
+    /// A JSON value; of several columns, an object
+    Json,
+}
+
+impl From<KeyForm> for KeyFormat {
+    fn from(form: KeyForm) -> Self {
+        match form {
+            KeyForm::String => Self::Text,
+            KeyForm::Avro => Self::Avro,
+            KeyForm::Json => Self::Json,
+        }
+    }
+}
+
+impl From<KeyFormat> for KeyForm {
+    fn from(format: KeyFormat) -> Self {
+        match format {
+            KeyFormat::Text => Self::String,
+            KeyFormat::Avro => Self::Avro,
+            KeyFormat::Json => Self::Json,
+        }
+    }
 }
 
 /// Form of the values.

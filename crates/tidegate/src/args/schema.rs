@@ -24,6 +24,12 @@ pub(crate) struct SchemaArgs {
     pub(crate) inference: InferenceArgs,
     #[command(flatten)]
     pub(crate) subject: SubjectArgs,
+    /// Schema of Avro or JSON keys [default: the latest of the key's subject in the registry, else of the types the key's columns have in the value]
+    #[arg(long, value_name = "FILE.avsc", requires = "key_format")]
+    pub(crate) key_schema: Option<PathBuf>,
+    /// The registry's subject for Avro keys [default: TOPIC-key]
+    #[arg(long, value_name = "NAME", requires = "key_format")]
+    pub(crate) key_subject: Option<String>,
     /// Register nothing: a schema that the registry does not have is an error
     #[arg(long)]
     pub(crate) no_register: bool,

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use tidegate::bridge::{GroupCommits, SystemClock, TopicSink};
 use tidegate::core::ErrorKind;
 use tidegate::core::balance::HoldOptions;
-use tidegate::core::encode::ValueFormat;
+use tidegate::core::encode::{SchemaIds, ValueFormat};
 use tidegate::core::event::Event;
 use tidegate::core::job::{JobIdentity, JobPosition};
+use tidegate::core::key::KeyFormat;
 use tidegate::core::limits::MAX_SEEN_GROUPS;
 use tidegate::core::position::LoadPosition;
 use tidegate::core::produce::Produce;
@@ -144,14 +145,17 @@ fn count(
         load,
         context,
         rejects: &rejects,
-        // An id is taken for the frame only: it changes no length and no check.
-        schema_id: (load.records.format() == ValueFormat::Avro).then_some(0),
+        // Ids are taken for the frames only: they change no length and no check.
+        schema_ids: SchemaIds {
+            value: (load.records.format() == ValueFormat::Avro).then_some(0),
+            key: (load.records.key_format() == KeyFormat::Avro).then_some(0),
+        },
         commits: CommitCadence::default(),
         warnings,
     };
     let mut sink = Counter::new(load.expected_partitions(), &position);
     let outcome = run.go(&position, None, &mut sink)?;
-    let identity = load.identity(None)?;
+    let identity = load.identity(SchemaIds::default())?;
     Ok(Done::now(load, identity, &position, outcome))
 }
 
@@ -162,8 +166,8 @@ fn send(
     context: &Context,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Done>, Failure> {
-    let schema_id = load.commit()?;
-    let identity = load.identity(schema_id)?;
+    let schema_ids = load.commit()?;
+    let identity = load.identity(schema_ids)?;
     let client = &load.service.client;
     let config = ProducerConfig {
         compression: commands::compression(args.delivery.compression),
@@ -174,7 +178,7 @@ fn send(
         load,
         context,
         rejects: &rejects,
-        schema_id,
+        schema_ids,
         commits: commit_cadence(args),
         warnings,
     };
@@ -213,7 +217,7 @@ struct Run<'a, 'b> {
     load: &'a Load<'a>,
     context: &'a Context,
     rejects: &'a RejectsOptions,
-    schema_id: Option<u32>,
+    schema_ids: SchemaIds,
     commits: CommitCadence,
     warnings: &'b mut Vec<String>,
 }
@@ -272,7 +276,7 @@ impl Run<'_, '_> {
         let options = PublishOptions {
             csv: load.inputs.format(),
             plan: &load.records,
-            schema_id: self.schema_id,
+            schema_ids: self.schema_ids,
             rejects: self.rejects,
             commits: self.commits,
             hold_last: load.hold_last(),
@@ -425,6 +429,7 @@ fn summary(
         records: outcome.records,
         partitions: outcome.partitions,
         schema_id: done.ended.identity.schema_id,
+        key_schema_id: done.ended.identity.key_schema_id,
         resumed_at_row: done.ended.resumed_at_row,
         this_run: RunFigures::new(done.rows, done.records, done.seconds),
         warnings,
@@ -451,7 +456,7 @@ impl Aftermath {
                 plan: &load.records,
                 client: &load.service.client,
                 topic: &args.topic,
-                schema_id: receipt.schema_id,
+                schema_ids: receipt.schema_ids(),
                 receipt: Some(receipt),
             };
             self.verify = self.keep(verify::compare(&proof, context));

@@ -11,7 +11,7 @@ use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::report::{AnswerSummary, Finished, Summary, grouped};
 use crate::service::Context;
-use crate::value_schema::{FileSchema, ValueSchema, subject_of};
+use crate::subject_schema::{FileSchema, Schemas, subject_of};
 
 /// Runs the command.
 pub(crate) fn run(command: &SchemaCommand, context: &mut Context) -> Result<Finished, Failure> {
@@ -75,21 +75,18 @@ fn describe(column: &ColumnReport) -> String {
 
 fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failure> {
     let inputs = Inputs::prepare(&[&args.file], &args.csv, &context.interrupt)?;
-    let registry = match args.records.format() {
-        Format::Avro => Some(context.registry(&args.cluster, &args.registry)?),
-        Format::Json => None,
-    };
-    let schema = ValueSchema::choose(
+    let needed = args.records.needs_registry();
+    let registry = needed.then(|| context.registry(&args.cluster, &args.registry));
+    let registry = registry.transpose()?;
+    let (schemas, plan) = Schemas::choose(
         &args.schema,
         &args.records,
         &args.topic,
         registry.as_ref(),
         &inputs,
     )?;
-    let plan = inputs.plan(&schema.json, &args.records)?;
-    if let Some(registry) = &registry {
-        schema.check_compatible(registry)?;
-    }
+    schemas.check_compatible(&plan, registry.as_ref())?;
+    let from = schemas.value.describe();
     for warning in plan.warnings() {
         context.terminal.warn(warning);
     }
@@ -97,9 +94,12 @@ fn check(args: &CheckArgs, context: &mut Context) -> Result<AnswerSummary, Failu
         "{} fits {} ({})\n",
         args.file.display(),
         args.topic,
-        schema.describe()
+        match schemas.describe_key() {
+            None => from.clone(),
+            Some(key) => format!("{from}; key: {key}"),
+        }
     );
-    let json = json!({ "status": "fits", "topic": args.topic, "schema_from": schema.describe(), "warnings": plan.warnings() });
+    let json = json!({ "status": "fits", "topic": args.topic, "schema_from": from, "key_schema_from": schemas.describe_key(), "warnings": plan.warnings() });
     Ok(AnswerSummary { text, json })
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tidegate::bridge::{CommittedReader, ReadRange, SystemClock};
+use tidegate::core::encode::SchemaIds;
 use tidegate::core::event::Event;
 use tidegate::core::job::JobPosition;
 use tidegate::core::publish::{CommitCadence, PublishOptions};
@@ -12,7 +13,7 @@ use tidegate::core::schema::RecordPlan;
 use tidegate::core::verify::{Compared, VerifyReport, VerifyStatus, verify};
 use tidegate::kafka::{Client, Isolation, OffsetSpec};
 
-use crate::args::{Format, VerifyArgs};
+use crate::args::VerifyArgs;
 use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::job::find_position;
@@ -20,9 +21,9 @@ use crate::options::{ResolvedOptions, Typed};
 use crate::progress::{Figures, Progress};
 use crate::receipts::Ended;
 use crate::report::{Finished, Summary, VerifySummary, grouped};
-use crate::service::{Context, Reach, Service, needs_registry};
+use crate::service::{Context, Reach, Service};
+use crate::subject_schema::Schemas;
 use crate::topic;
-use crate::value_schema::ValueSchema;
 
 /// What is compared with what.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ pub(crate) struct Proof<'a> {
     pub(crate) client: &'a Client,
     /// The topic.
     pub(crate) topic: &'a str,
-    /// The schema id that Avro values carry.
-    pub(crate) schema_id: Option<u32>,
+    /// The schema ids that Avro values and keys carry.
+    pub(crate) schema_ids: SchemaIds,
     /// The load's receipt; without one the whole topic is compared.
     pub(crate) receipt: Option<&'a Receipt>,
 }
@@ -93,7 +94,7 @@ fn against(
         plan: &plan,
         client,
         topic: &receipt.topic,
-        schema_id: receipt.schema_id,
+        schema_ids: receipt.schema_ids(),
         receipt: Some(receipt),
     };
     compare(&proof, context)
@@ -123,18 +124,14 @@ fn with_topic(
         return with_position(args, &found, &service, context);
     }
     let registry = service.registry.as_ref();
-    let schema = ValueSchema::choose(&args.schema, &args.records, topic, registry, &inputs)?;
-    let schema_id = match args.records.format() {
-        Format::Avro => Some(schema.find_id(registry.ok_or_else(needs_registry)?)?),
-        Format::Json => None,
-    };
-    let plan = inputs.plan(&schema.json, &args.records)?;
+    let (schemas, plan) = Schemas::choose(&args.schema, &args.records, topic, registry, &inputs)?;
+    let schema_ids = schemas.find_ids(&plan, registry)?;
     let proof = Proof {
         inputs: &inputs,
         plan: &plan,
         client: &service.client,
         topic,
-        schema_id,
+        schema_ids,
         receipt: None,
     };
     compare(&proof, context)
@@ -204,7 +201,7 @@ pub(crate) fn compare(
     let options = PublishOptions {
         csv: proof.inputs.format(),
         plan: proof.plan,
-        schema_id: proof.schema_id,
+        schema_ids: proof.schema_ids,
         rejects: &rejects,
         commits: CommitCadence::default(),
         hold_last: proof.receipt.is_some_and(|receipt| receipt.held),

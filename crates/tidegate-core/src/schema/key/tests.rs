@@ -12,6 +12,10 @@ const VALUE: &str = r#"{"type": "record", "name": "Usage", "namespace": "org.exa
     {"name": "id", "type": ["null", "int"], "default": null},
     {"name": "level", "type": {"type": "enum", "name": "Level", "symbols": ["low", "high"]}},
     {"name": "host_name", "type": "string", "tidegate.column": "host name"}]}"#;
+const GROUPED: &str = r#"{"type": "record", "name": "G", "fields": [{"name": "ts", "type": "long"},
+    {"name": "rows", "type": {"type": "array", "items": {"type": "record", "name": "I", "fields": [{"name": "id", "type": "int"}]}}}]}"#;
+const TWICE: &str = r#"{"type": "record", "name": "R", "fields": [
+        {"name": "a", "type": {"type": "enum", "name": "E", "symbols": ["x"]}}, {"name": "b", "type": "E"}]}"#;
 const HEADER: &str = "ts,id,level,host name,other";
 
 /// What a key is made of.
@@ -219,11 +223,7 @@ fn the_fields_of_a_schema_say_the_columns_where_nothing_else_does() {
 
 #[test]
 fn what_cannot_be_a_key_is_refused_before_the_first_row() {
-    let twice = r#"{"type": "record", "name": "R", "fields": [
-        {"name": "a", "type": {"type": "enum", "name": "E", "symbols": ["x"]}}, {"name": "b", "type": "E"}]}"#;
     let record = r#"{"type": "record", "name": "K", "fields": [{"name": "id", "type": "long"}]}"#;
-    let grouped = r#"{"type": "record", "name": "G", "fields": [{"name": "ts", "type": "long"},
-        {"name": "rows", "type": {"type": "array", "items": {"type": "record", "name": "I", "fields": [{"name": "id", "type": "int"}]}}}]}"#;
     let cases = [
         (
             Case {
@@ -235,7 +235,7 @@ fn what_cannot_be_a_key_is_refused_before_the_first_row() {
         ),
         (
             Case {
-                value: twice,
+                value: TWICE,
                 header: "a,b",
                 ..CASE
             },
@@ -243,7 +243,7 @@ fn what_cannot_be_a_key_is_refused_before_the_first_row() {
         ),
         (
             Case {
-                value: twice,
+                value: TWICE,
                 header: "a,b",
                 key: &["b"],
                 ..CASE
@@ -275,7 +275,7 @@ fn what_cannot_be_a_key_is_refused_before_the_first_row() {
         ),
         (
             Case {
-                value: grouped,
+                value: GROUPED,
                 header: "ts,id",
                 group_by: &["ts"],
                 schema: Some(record),
@@ -318,10 +318,8 @@ fn a_column_that_is_only_in_the_key_is_not_called_left_out() {
 
 #[test]
 fn groups_have_typed_keys_too() {
-    let value = r#"{"type": "record", "name": "G", "fields": [{"name": "ts", "type": "long"},
-        {"name": "rows", "type": {"type": "array", "items": {"type": "record", "name": "I", "fields": [{"name": "id", "type": "int"}]}}}]}"#;
     let case = Case {
-        value,
+        value: GROUPED,
         header: "ts,id",
         group_by: &["ts"],
         ..CASE

@@ -1,11 +1,15 @@
-//! The schema of the values: which one, where it came from, and its id in the registry.
+//! The schemas of values and keys: which ones, where they came from, and their ids in the registry.
 //!
-//! In this order: the file of `--schema`; the schema with the id of `--schema-id`; the subject's latest version; what the data suggests. Only
-//! [`ValueSchema::register`] changes anything, and it runs after every other check has passed.
+//! In this order: the file of `--schema`; the schema with the id of `--schema-id`; the subject's latest version; what the data suggests. For keys
+//! with a schema likewise, where the types in the value stand for the data. Only [`Schemas::register`] changes anything, and it runs after every
+//! other check has passed.
 
 use std::path::{Path, PathBuf};
 
-use tidegate::core::schema::record_name;
+use tidegate::core::encode::{SchemaIds, ValueFormat};
+use tidegate::core::job::JobIdentity;
+use tidegate::core::key::KeyFormat;
+use tidegate::core::schema::{RecordPlan, record_name};
 use tidegate::registry::{NewSchema, Reference, Registry};
 use tidegate_broker::incompatibilities;
 
@@ -37,13 +41,124 @@ pub(crate) enum Origin {
         /// Rows looked at.
         rows: u64,
     },
+    /// The types that the key's columns have in the value.
+    Derived,
     /// The job that is gone on with.
     Job,
 }
 
-/// The schema of a load's values.
+/// The schemas of a load.
 #[derive(Clone, Debug)]
-pub(crate) struct ValueSchema {
+pub(crate) struct Schemas {
+    /// That of the values.
+    pub(crate) value: SubjectSchema,
+    /// That of keys which are not text.
+    key: Option<SubjectSchema>,
+}
+
+impl Schemas {
+    /// Finds them, and compiles the plan of the records by them.
+    pub(crate) fn choose(
+        args: &SchemaArgs,
+        records: &RecordArgs,
+        topic: &str,
+        registry: Option<&Registry>,
+        inputs: &Inputs,
+    ) -> Result<(Self, RecordPlan), Failure> {
+        let value = SubjectSchema::choose(args, records, topic, registry, inputs)?;
+        let mut key = SubjectSchema::of_key(args, records.key_format(), topic, registry)?;
+        let key_json = key.as_ref().map(|schema| schema.json.as_str());
+        let plan = inputs.plan(&value.json, key_json, records)?;
+        if let (None, Some(json)) = (&key, plan.key_schema_json()) {
+            key = Some(SubjectSchema {
+                is_fixed: args.no_register,
+                subject: key_subject(args, topic),
+                ..SubjectSchema::new(json.to_owned(), Origin::Derived)
+            });
+        }
+        Ok((Self { value, key }, plan))
+    }
+
+    /// Those a job began with, and their ids.
+    pub(crate) fn of_job(value: String, key: Option<String>, identity: &JobIdentity) -> Self {
+        let of_job = |json, id| SubjectSchema {
+            id,
+            ..SubjectSchema::new(json, Origin::Job)
+        };
+        Self {
+            value: of_job(value, identity.schema_id),
+            key: key.map(|json| of_job(json, identity.key_schema_id)),
+        }
+    }
+
+    /// Asks the registry whether they may become their subjects' next versions; changes nothing.
+    pub(crate) fn check_compatible(
+        &self,
+        plan: &RecordPlan,
+        registry: Option<&Registry>,
+    ) -> Result<(), Failure> {
+        let check = |schema: &SubjectSchema, registry: &Registry| {
+            schema.check_compatible(registry)?;
+            Ok(0)
+        };
+        self.ids(plan, registry, check).map(drop)
+    }
+
+    /// The ids under which the registry knows them; changes nothing.
+    pub(crate) fn find_ids(
+        &self,
+        plan: &RecordPlan,
+        registry: Option<&Registry>,
+    ) -> Result<SchemaIds, Failure> {
+        self.ids(plan, registry, SubjectSchema::find_id)
+    }
+
+    /// The same; registers them if need be, and that is allowed.
+    pub(crate) fn register(
+        &self,
+        plan: &RecordPlan,
+        registry: Option<&Registry>,
+    ) -> Result<SchemaIds, Failure> {
+        self.ids(plan, registry, SubjectSchema::register)
+    }
+
+    /// What `id` gives for those that stand in a registry.
+    fn ids(
+        &self,
+        plan: &RecordPlan,
+        registry: Option<&Registry>,
+        id: impl Fn(&SubjectSchema, &Registry) -> Result<u32, Failure>,
+    ) -> Result<SchemaIds, Failure> {
+        let is_avro = plan.format() == ValueFormat::Avro;
+        let value = Some(&self.value).filter(|_| is_avro);
+        let is_avro = plan.key_format() == KeyFormat::Avro;
+        let key = self.key.as_ref().filter(|_| is_avro);
+        let id_of = |schema: Option<&SubjectSchema>| {
+            schema
+                .map(|schema| id(schema, registry.ok_or_else(needs_registry)?))
+                .transpose()
+        };
+        Ok(SchemaIds {
+            value: id_of(value)?,
+            key: id_of(key)?,
+        })
+    }
+
+    /// Where that of the keys came from, as a plan states it.
+    pub(crate) fn describe_key(&self) -> Option<String> {
+        self.key.as_ref().map(SubjectSchema::describe)
+    }
+}
+
+/// The subject of a load's keys.
+fn key_subject(args: &SchemaArgs, topic: &str) -> String {
+    let default = || format!("{topic}-key");
+    args.key_subject.clone().unwrap_or_else(default)
+}
+
+/// The schema of a load's values, or of its keys.
+#[derive(Clone, Debug)]
+pub(crate) struct SubjectSchema {
     /// In Avro's JSON form, with the types in it that it takes from other subjects.
     pub(crate) json: String,
     /// Where it came from.
@@ -56,9 +171,54 @@ pub(crate) struct ValueSchema {
     is_fixed: bool,
 }
 
-impl ValueSchema {
-    /// Finds the schema. The inputs are read for one only when nothing else says it.
-    pub(crate) fn choose(
+impl SubjectSchema {
+    fn new(json: String, origin: Origin) -> Self {
+        Self {
+            json,
+            origin,
+            subject: String::new(),
+            id: None,
+            registered: None,
+            is_fixed: false,
+        }
+    }
+
+    /// Finds the schema of keys that have one; `None` where nothing but the value says it.
+    fn of_key(
+        args: &SchemaArgs,
+        format: KeyFormat,
+        topic: &str,
+        registry: Option<&Registry>,
+    ) -> Result<Option<Self>, Failure> {
+        let subject = key_subject(args, topic);
+        if format == KeyFormat::Avro && registry.is_none() {
+            return Err(needs_registry());
+        }
+        if let Some(path) = &args.key_schema {
+            let file = FileSchema::read(path, &ReferenceArgs::default(), registry)?;
+            return Ok(Some(Self {
+                subject,
+                is_fixed: args.no_register,
+                ..Self::new(file.text, Origin::File(file.path))
+            }));
+        }
+        if let (KeyFormat::Avro, Some(registry)) = (format, registry)
+            && let Some(latest) = registry.latest(&subject)?
+        {
+            let origin = Origin::Registry {
+                version: latest.version,
+            };
+            return Ok(Some(Self {
+                id: Some(latest.id),
+                subject,
+                ..Self::new(registry.complete(&latest)?, origin)
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Finds the schema of the values. The inputs are read for one only when nothing else says it.
+    fn choose(
         args: &SchemaArgs,
         records: &RecordArgs,
         topic: &str,
@@ -70,12 +230,9 @@ impl ValueSchema {
             return Err(needs_registry());
         }
         let found = |json, origin, subject| Self {
-            json,
-            origin,
             subject,
-            id: None,
-            registered: None,
             is_fixed: args.no_register,
+            ..Self::new(json, origin)
         };
         if let Some(path) = &args.schema {
             let file = FileSchema::read(path, &args.references, registry)?;
@@ -118,18 +275,6 @@ impl ValueSchema {
         Ok(found(inferred.schema_json, origin, subject))
     }
 
-    /// The schema a job began with, and its id.
-    pub(crate) fn of_job(json: String, id: Option<u32>) -> Self {
-        Self {
-            json,
-            origin: Origin::Job,
-            subject: String::new(),
-            id,
-            registered: None,
-            is_fixed: false,
-        }
-    }
-
     /// Where it came from, as a plan states it.
     pub(crate) fn describe(&self) -> String {
         match &self.origin {
@@ -139,13 +284,14 @@ impl ValueSchema {
             }
             Origin::Id => format!("id {} of the registry", self.id.unwrap_or_default()),
             Origin::Inferred { rows } => format!("inferred from {} rows", grouped(*rows)),
+            Origin::Derived => "made of the types in the value".to_owned(),
             Origin::Job => "as the job began with".to_owned(),
         }
     }
 
     /// Asks the registry whether the schema may become the subject's next version, or, where nothing may be registered, whether it is there;
     /// changes nothing.
-    pub(crate) fn check_compatible(&self, registry: &Registry) -> Result<(), Failure> {
+    fn check_compatible(&self, registry: &Registry) -> Result<(), Failure> {
         if self.id.is_some() {
             return Ok(());
         }
@@ -167,7 +313,7 @@ impl ValueSchema {
             answer.messages
         };
         let failure = Failure::new(Kind::Schema, message).because(reasons.join("; "));
-        Err(failure.hint("change the schema so that old readers can read it, or register it under another --subject"))
+        Err(failure.hint("change the schema so that old readers can read it, or register it under another subject (--subject, --key-subject)"))
     }
 
     /// Why the schema is incompatible, where the registry does not say: found by the rules of the embedded one.
@@ -195,7 +341,7 @@ impl ValueSchema {
     }
 
     /// The id under which the registry knows the schema; changes nothing.
-    pub(crate) fn find_id(&self, registry: &Registry) -> Result<u32, Failure> {
+    fn find_id(&self, registry: &Registry) -> Result<u32, Failure> {
         if let Some(id) = self.id {
             return Ok(id);
         }
@@ -218,7 +364,7 @@ impl ValueSchema {
     }
 
     /// The id under which the registry knows the schema; registers it if need be, and that is allowed.
-    pub(crate) fn register(&self, registry: &Registry) -> Result<u32, Failure> {
+    fn register(&self, registry: &Registry) -> Result<u32, Failure> {
         match self.id {
             Some(id) => Ok(id),
             None if self.is_fixed => self.find_id(registry),
