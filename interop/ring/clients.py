@@ -132,10 +132,10 @@ class Cluster:
         context = SerializationContext(topic, MessageField.VALUE)
         return lambda message: deserializer(message.value, context)
 
-    def encoder(self, topic: str, schema: str):
-        """Encodes a value, registering its schema under the topic's subject."""
+    def encoder(self, topic: str, schema: str, field=MessageField.VALUE):
+        """Encodes a value, or a key, registering its schema under the topic's subject."""
         serializer = AvroSerializer(self.registry(), schema)
-        context = SerializationContext(topic, MessageField.VALUE)
+        context = SerializationContext(topic, field)
         return lambda value: serializer(value, context)
 
     def committed(self, group: str, topic: str) -> dict[int, int | None]:

@@ -3,6 +3,8 @@
 import json
 import struct
 
+from confluent_kafka.serialization import MessageField
+
 from . import data, murmur2
 from .clients import CODECS, Message
 
@@ -27,6 +29,8 @@ def cases():
     yield "avro rows, inferred schema", inferred
     yield "avro tricky rows, CRLF", crlf
     yield "keys of two columns", two_key_columns
+    yield "avro keys of one column", avro_keys("timestamp")
+    yield "avro keys of two columns", avro_keys("machine_id", "timestamp")
     yield "empty key cells are null keys", empty_keys
     yield "no keys, 4 partitions", no_keys
     yield "rows published twice follow each other", twice
@@ -127,6 +131,27 @@ def two_key_columns(ring):
     names = ["name", "id"]
     expected = [(json_key(table, row, names), table.values(row, False)) for row in table.rows]
     publish(ring, table, 4, "avro", table.schema(), ["--key", ",".join(names)], expected)
+
+
+def avro_keys(*names):
+    """The bytes that another client's serializer makes, with the id of the schema that it registered."""
+
+    def case(ring):
+        table = data.usage(ring.seed + 4, 1000)
+        fields = {column.name: column.field() for column in table.columns}
+        record = {"type": "record", "name": "Key", "fields": [fields[name] for name in names]}
+        schema = record if len(names) > 1 else fields[names[0]]["type"]
+        topic = ring.topic()
+        encode = ring.cluster.encoder(topic, json.dumps(schema), MessageField.KEY)
+        expected = []
+        for row in table.rows:
+            key = table.values(row, False, names)
+            key = encode(key if len(names) > 1 else key[names[0]])
+            expected.append((key, table.values(row, False)))
+        options = ["--key", ",".join(names), "--key-format", "avro"]
+        publish(ring, table, 4, "avro", table.schema(), options, expected, topic=topic)
+
+    return case
 
 
 def empty_keys(ring):
