@@ -31,6 +31,17 @@ pub(crate) struct DecimalType {
     pub(crate) rounding: Option<Rounding>,
 }
 
+/// Those that 64 bits hold.
+const POWERS_OF_TEN: [i64; 19] = {
+    let mut powers = [1; 19];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
 /// A decimal number as a whole number of its smallest unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unscaled {
@@ -52,7 +63,46 @@ impl Unscaled {
 
 impl DecimalType {
     /// A number with an optional sign, point and exponent, as a whole number of the type's smallest unit.
+    #[inline]
     pub(crate) fn parse(&self, text: &[u8]) -> Result<Unscaled, Problem> {
+        self.parse_short(text)
+            .map_or_else(|| self.parse_any(text), Ok)
+    }
+
+    /// The same for what most texts are: a few digits, perhaps a point, nothing to round. `None` for all others.
+    #[inline]
+    fn parse_short(&self, text: &[u8]) -> Option<Unscaled> {
+        let (negative, digits) = match text {
+            [b'-', rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        if digits.len() >= POWERS_OF_TEN.len() {
+            return None;
+        }
+        let (mut number, mut point) = (0_i64, None);
+        for (at, byte) in digits.iter().enumerate() {
+            match byte {
+                b'0'..=b'9' => number = number * 10 + i64::from(byte - b'0'),
+                b'.' if point.is_none() => point = Some(at),
+                _ => return None,
+            }
+        }
+        let fraction = point.map_or(0, |at| digits.len() - at - 1);
+        if digits.len() == usize::from(point.is_some()) {
+            return None;
+        }
+        let number = number.checked_mul(*POWERS_OF_TEN.get(self.scale.checked_sub(fraction)?)?)?;
+        let is_too_large = |limit: &i64| number >= *limit;
+        if POWERS_OF_TEN.get(self.precision).is_some_and(is_too_large) {
+            return None;
+        }
+        Some(Unscaled {
+            number: i128::from(if negative { -number } else { number }),
+            scale: self.scale,
+        })
+    }
+
+    fn parse_any(&self, text: &[u8]) -> Result<Unscaled, Problem> {
         let (negative, rest) = match text {
             [b'-', rest @ ..] => (true, rest),
             [b'+', rest @ ..] => (false, rest),
@@ -242,6 +292,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_gives_what_the_long_one_gives(text in "[-+]?[0-9]{0,12}[.e]?[0-9]{0,9}", precision in 1_usize..25, scale in 0_usize..25) {
+            let kind = decimal(precision, scale.min(precision), None);
+            let long = kind.parse_any(text.as_bytes());
+            prop_assert_eq!(kind.parse(text.as_bytes()), long);
+            if let Some(short) = kind.parse_short(text.as_bytes()) {
+                prop_assert_eq!(Ok(short), long);
+            }
+        }
+
         #[test]
         fn texts_come_back(number in -10_i128.pow(38) + 1..10_i128.pow(38), scale in 0_usize..=38) {
             let value = Unscaled { number, scale };

@@ -199,6 +199,20 @@ fn take(rest: &mut &[u8], expected: u8) -> Result<(), Problem> {
     }
 }
 
+/// How many nanoseconds the last of so many digits behind the point counts.
+const NANOSECONDS: [u32; 10] = [
+    1_000_000_000,
+    100_000_000,
+    10_000_000,
+    1_000_000,
+    100_000,
+    10_000,
+    1_000,
+    100,
+    10,
+    1,
+];
+
 /// A point or a comma and up to nine digits, as nanoseconds; nothing is zero.
 fn take_fraction(rest: &mut &[u8]) -> Result<u32, Problem> {
     let [b'.' | b',', after @ ..] = *rest else {
@@ -217,11 +231,8 @@ fn take_fraction(rest: &mut &[u8]) -> Result<u32, Problem> {
     if finer.iter().any(|digit| *digit != b'0') {
         return Err(Problem::TooPrecise);
     }
-    let mut nanoseconds = 0;
-    for place in 0..9 {
-        nanoseconds = nanoseconds * 10 + kept.get(place).map_or(0, |digit| u32::from(digit - b'0'));
-    }
-    Ok(nanoseconds)
+    let number = |number: u32, digit: &u8| number * 10 + u32::from(digit - b'0');
+    Ok(kept.iter().fold(0, number) * NANOSECONDS[kept.len()])
 }
 
 /// The offset from UTC in seconds, where one is written.
