@@ -7,7 +7,7 @@ use tidegate_wire::produce::{self, ProduceRequest, TopicRef};
 use tidegate_wire::{BatchBuilder, Compression, Compressor, ProducerStamp, encode_header};
 
 /// How long anything may take that ends by itself.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 pub(crate) fn connect(bootstrap: &str) -> Client {
     Client::connect(ClientConfig::new(bootstrap).unwrap()).unwrap()
