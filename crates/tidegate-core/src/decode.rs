@@ -452,10 +452,12 @@ fn double_to_json(value: f64) -> Value {
     }
 }
 
-/// The shortest decimal that reads back as the same float, not the digits of the double that holds it.
+/// The shortest decimal that reads back as the same float, not the digits of the double that holds it; of two that are as short, the one that
+/// [`json`](crate::json) writes.
 fn float_to_json(value: f32) -> Value {
-    match value.to_string().parse() {
-        Ok(double) if value.is_finite() => double_to_json(double),
+    let digits = serde_json::to_string(&value);
+    match digits.ok().and_then(|digits| digits.parse().ok()) {
+        Some(double) if value.is_finite() => double_to_json(double),
         _ => non_finite(value.is_nan(), value > 0.0),
     }
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::too_many_lines, reason = "tables of cases")]
 
+mod field;
 mod property;
+mod scalar;
 mod times;
 
 use apache_avro::Schema;
@@ -18,10 +20,10 @@ use tidegate_core::schema::{PlanRequest, RecordPlan};
 fn encode(
     schema: &str,
     cells: &CellFormat,
-    csv: &str,
+    csv: &(impl AsRef<[u8]> + ?Sized),
     format: ValueFormat,
 ) -> Result<Vec<u8>, String> {
-    let reader = RowReader::open(csv.as_bytes(), CsvFormat::default()).unwrap();
+    let reader = RowReader::open(csv.as_ref(), CsvFormat::default()).unwrap();
     let plan = RecordPlan::compile(&PlanRequest {
         format,
         cells,
@@ -131,6 +133,18 @@ fn numbers() {
             ("1e309", Err(RANGE)),
             ("inf", Ok(json!("Infinity"))),
             ("0x10", Err(NO)),
+        ],
+    );
+}
+
+/// Two texts of eight digits are as near to this float; what is published as JSON and what is shown of Avro have the same.
+#[test]
+fn a_float_between_two_texts_has_the_same_one_in_both_formats() {
+    check_all(
+        r#""type": "float""#,
+        &[
+            ("2624815.25", Ok(json!(2_624_815.2))),
+            ("-2624815.25", Ok(json!(-2_624_815.2))),
         ],
     );
 }
