@@ -12,7 +12,8 @@ use serde_json::{Map, Number, Value};
 
 use crate::encode::ValueFormat;
 use crate::encode::coded::duration_text;
-use crate::limits::{MAX_EMPTY_ITEMS, MAX_VALUE_DEPTH};
+use crate::encode::wide_decimal;
+use crate::limits::{MAX_DECIMAL_DIGITS, MAX_EMPTY_ITEMS, MAX_VALUE_DEPTH};
 use crate::read::show_text;
 use crate::schema::{AvroSchema, RecordPlan, is_duration};
 use crate::{Error, ErrorKind, Result};
@@ -394,7 +395,7 @@ impl<'a> Walk<'a> {
                     Schema::Fixed(fixed) => self.take(fixed.size)?,
                     _ => self.prefixed()?,
                 };
-                decimal_text(bytes, decimal.scale).into()
+                self.decimal(bytes, decimal.scale)?.into()
             }
             Schema::Enum(symbols) => {
                 let index = self.int()?;
@@ -411,6 +412,24 @@ impl<'a> Walk<'a> {
                 )));
             }
         })
+    }
+
+    fn decimal(&self, bytes: &[u8], scale: usize) -> Result<String> {
+        // What stands before the digits in a fixed type is no part of the number.
+        let filler = if bytes.first().is_some_and(|first| first & 0x80 != 0) {
+            0xff
+        } else {
+            0
+        };
+        let start = bytes.iter().position(|byte| *byte != filler);
+        let start = start.unwrap_or(bytes.len()).saturating_sub(1);
+        let significant = &bytes[start..];
+        // Half a byte holds more than a digit: so many bytes hold all that is ever written.
+        if significant.len() > MAX_DECIMAL_DIGITS / 2 {
+            let length = significant.len();
+            return Err(self.error(format!("a decimal number has {length} bytes")));
+        }
+        Ok(wide_decimal::text(significant, scale))
     }
 
     fn duration(&mut self) -> Result<Value> {
@@ -469,43 +488,6 @@ fn non_finite(is_nan: bool, is_positive: bool) -> Value {
         (false, false) => "-Infinity",
     };
     name.into()
-}
-
-/// The decimal text of a big-endian two's complement number with `scale` digits behind the point.
-fn decimal_text(bytes: &[u8], scale: usize) -> String {
-    let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
-    let mut magnitude = bytes.to_vec();
-    if negative {
-        let mut carry = true;
-        for byte in magnitude.iter_mut().rev() {
-            let (negated, overflow) = (!*byte).overflowing_add(u8::from(carry));
-            *byte = negated;
-            carry = overflow;
-        }
-    }
-    // Long division by ten, most significant byte first, gives the digits from the last one on.
-    let mut digits = Vec::new();
-    while magnitude.iter().any(|byte| *byte != 0) {
-        let mut remainder: u16 = 0;
-        for byte in &mut magnitude {
-            let dividend = remainder << 8 | u16::from(*byte);
-            *byte = u8::try_from(dividend / 10).unwrap_or_default();
-            remainder = dividend % 10;
-        }
-        digits.push(char::from(
-            b'0' + u8::try_from(remainder).unwrap_or_default(),
-        ));
-    }
-    while digits.len() <= scale {
-        digits.push('0');
-    }
-    if scale > 0 {
-        digits.insert(scale, '.');
-    }
-    if negative {
-        digits.push('-');
-    }
-    digits.iter().rev().collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::encode::decimal::{self, Unscaled};
 use crate::encode::scalar::Problem;
 use crate::encode::time::TimeUnit;
 use crate::encode::value::{TimeType, ValueWriter};
+use crate::encode::wide_decimal::{self, WideUnscaled};
 
 /// JSON, in the plain form that this module describes.
 pub(crate) struct JsonWriter<'a> {
@@ -77,6 +78,12 @@ impl ValueWriter for JsonWriter<'_> {
     fn decimal(&mut self, value: Unscaled, _fixed: Option<usize>) {
         self.out.push(b'"');
         decimal::put_text(self.out, value);
+        self.out.push(b'"');
+    }
+
+    fn wide_decimal(&mut self, value: WideUnscaled<'_>, _fixed: Option<usize>) {
+        self.out.push(b'"');
+        wide_decimal::put_text(self.out, value);
         self.out.push(b'"');
     }
 

@@ -29,6 +29,9 @@ pub const MAX_SEEN_GROUPS: usize = (1 << 19) / 8 * 7;
 /// Inputs of one load: its position names them all, and must fit into a record.
 pub const MAX_INPUTS: usize = 1_000;
 
+/// Most digits of a decimal type. Avro knows no bound, but work grows with the square of the length, and a text or a value may come from anywhere.
+pub const MAX_DECIMAL_DIGITS: usize = 65_536;
+
 /// Levels of a field's default in a schema; a deeper one is refused.
 pub const MAX_DEFAULT_DEPTH: usize = 64;
 

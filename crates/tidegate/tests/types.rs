@@ -9,6 +9,7 @@ use tidegate_testkit::for_each_cluster;
 const SCHEMA: &str = r#"{"type": "record", "name": "Every", "namespace": "acme", "fields": [
     {"name": "id", "type": {"type": "string", "logicalType": "uuid"}},
     {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, "tidegate.rounding": "half-up"},
+    {"name": "wei", "type": {"type": "fixed", "name": "Wei", "size": 32, "logicalType": "decimal", "precision": 76, "scale": 2}},
     {"name": "day", "type": {"type": "int", "logicalType": "date"}, "tidegate.format": "%d.%m.%Y"},
     {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
     {"name": "clock", "type": {"type": "int", "logicalType": "time-millis"}, "tidegate.format": "iso"},
@@ -25,9 +26,9 @@ const SCHEMA: &str = r#"{"type": "record", "name": "Every", "namespace": "acme",
     {"name": "source", "type": "string", "default": "csv"}
 ]}"#;
 
-const ROWS: &str = "id,price,day,at,clock,local,seen,for,hash,ok,tags,counts,any,Home Town,home.zip
-123E4567-E89B-12D3-A456-426614174000,1.005,29.02.2024,29.02.2024 13:30,12:30,2024-02-29T12:30,1709202615.5,P1DT2S,c3A9,ja,a;b,\"{\"\"x\"\": 1}\",7,Bern,3000
-123E4567-E89B-12D3-A456-426614174001,-7,01.01.1970,01.01.1970 01:00,00:00:00.001,1970-01-01T00:00:00.000001,0,P0D,0000,,,{},-,,
+const ROWS: &str = "id,price,wei,day,at,clock,local,seen,for,hash,ok,tags,counts,any,Home Town,home.zip
+123E4567-E89B-12D3-A456-426614174000,1.005,-115792089237316195423570985008687907853269984665640564039457.5,29.02.2024,29.02.2024 13:30,12:30,2024-02-29T12:30,1709202615.5,P1DT2S,c3A9,ja,a;b,\"{\"\"x\"\": 1}\",7,Bern,3000
+123E4567-E89B-12D3-A456-426614174001,-7,1e70,01.01.1970,01.01.1970 01:00,00:00:00.001,1970-01-01T00:00:00.000001,0,P0D,0000,,,{},-,,
 ";
 
 #[test]
@@ -60,12 +61,12 @@ fn a_row_of_every_type_is_published_and_read_back() {
         let found = records(cluster, &topic);
         let values: Vec<&Value> = found.iter().map(|record| &record["value"]).collect();
         let first = json!({
-            "id": "123e4567-e89b-12d3-a456-426614174000", "price": "1.01", "day": 19_782, "at": 1_709_209_800_000_i64, "clock": 45_000_000,
+            "id": "123e4567-e89b-12d3-a456-426614174000", "price": "1.01", "wei": "-115792089237316195423570985008687907853269984665640564039457.50", "day": 19_782, "at": 1_709_209_800_000_i64, "clock": 45_000_000,
             "local": 1_709_209_800_000_000_i64, "seen": 1_709_202_615_500_000_000_i64, "for": "P0M1DT2.000S", "hash": "w6k=", "ok": true,
             "tags": ["a", "b"], "counts": {"x": 1}, "any": 7, "home": {"city": "Bern", "zip": 3000}, "source": "csv",
         });
         let second = json!({
-            "id": "123e4567-e89b-12d3-a456-426614174001", "price": "-7.00", "day": 0, "at": 0, "clock": 1, "local": 1, "seen": 0,
+            "id": "123e4567-e89b-12d3-a456-426614174001", "price": "-7.00", "wei": format!("1{}.00", "0".repeat(70)), "day": 0, "at": 0, "clock": 1, "local": 1, "seen": 0,
             "for": "P0M0DT0.000S", "hash": "AAA=", "ok": null, "tags": [], "counts": {}, "any": null, "home": null, "source": "csv",
         });
         assert_eq!(values, [&first, &second]);

@@ -118,6 +118,28 @@ fn bytes_that_are_no_record_are_errors_and_take_no_memory() {
     }
 }
 
+#[test]
+fn a_decimal_of_more_bytes_than_are_ever_written_is_an_error() {
+    let schema = r#"{"type": "bytes", "logicalType": "decimal", "precision": 6}"#;
+    let parsed = Schema::parse_str(schema).unwrap();
+    let shown = |bytes: Vec<u8>| {
+        let decimal = Avro::Decimal(apache_avro::Decimal::from(bytes));
+        show(
+            schema,
+            &apache_avro::to_avro_datum(&parsed, decimal).unwrap(),
+        )
+    };
+    let long = shown(vec![1; 40_000]);
+    assert!(
+        long.contains("a decimal number has 40000 bytes"),
+        "{long:.200}"
+    );
+    // Bytes that only repeat the sign are not counted.
+    let mut padded = vec![0xff; 40_000];
+    padded.push(0xfe);
+    assert_eq!(shown(padded), "\"-2\"");
+}
+
 proptest! {
     #[test]
     fn bytes_that_are_shown_are_a_record_for_apache_avro_too(bytes: Vec<u8>) {

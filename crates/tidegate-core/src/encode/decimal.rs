@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::scalar::Problem;
+use super::value::ValueWriter;
+use super::wide_decimal;
 
-/// The most digits that are kept exactly.
-pub(crate) const MAX_PRECISION: usize = 38;
+/// The most digits that an integer of 128 bits holds. Types of more are read by [`wide_decimal`](super::wide_decimal).
+pub(crate) const NARROW_DIGITS: usize = 38;
 
 /// What becomes of digits behind the scale of a decimal type, where that is allowed at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +24,7 @@ pub enum Rounding {
 /// A decimal type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DecimalType {
-    /// How many digits it holds, 1 to [`MAX_PRECISION`].
+    /// How many digits it holds, 1 to [`MAX_DECIMAL_DIGITS`](crate::limits::MAX_DECIMAL_DIGITS).
     pub(crate) precision: usize,
     /// How many of them stand behind the point.
     pub(crate) scale: usize,
@@ -62,11 +64,20 @@ impl Unscaled {
 }
 
 impl DecimalType {
-    /// A number with an optional sign, point and exponent, as a whole number of the type's smallest unit.
+    /// Writes the number that a text stands for.
     #[inline]
-    pub(crate) fn parse(&self, text: &[u8]) -> Result<Unscaled, Problem> {
-        self.parse_short(text)
-            .map_or_else(|| self.parse_any(text), Ok)
+    pub(crate) fn put<W: ValueWriter>(&self, text: &[u8], out: &mut W) -> Result<(), Problem> {
+        let value = match self.parse_short(text) {
+            Some(value) => value,
+            None if self.precision > NARROW_DIGITS => {
+                return wide_decimal::parse(self, text, |value| {
+                    out.wide_decimal(value, self.fixed);
+                });
+            }
+            None => self.parse_any(text)?,
+        };
+        out.decimal(value, self.fixed);
+        Ok(())
     }
 
     /// The same for what most texts are: a few digits, perhaps a point, nothing to round. `None` for all others.
@@ -103,6 +114,20 @@ impl DecimalType {
     }
 
     fn parse_any(&self, text: &[u8]) -> Result<Unscaled, Problem> {
+        let mut number = 0_i128;
+        let negative = self.read(text, &mut number)?;
+        let limit = 10_i128.pow(u32::try_from(self.precision).unwrap_or(38));
+        if number >= limit {
+            return Err(Problem::OutOfRange);
+        }
+        Ok(Unscaled {
+            number: if negative { -number } else { number },
+            scale: self.scale,
+        })
+    }
+
+    /// Reads a number with an optional sign, point and exponent, as a whole number of the type's smallest unit. `true` where it is negative.
+    pub(super) fn read<D: Digits>(&self, text: &[u8], number: &mut D) -> Result<bool, Problem> {
         let (negative, rest) = match text {
             [b'-', rest @ ..] => (true, rest),
             [b'+', rest @ ..] => (false, rest),
@@ -120,44 +145,71 @@ impl DecimalType {
         // The place of the last digit that is kept, counted from the first one.
         let kept =
             i64::try_from(whole.len() + self.scale).map_err(|_| Problem::OutOfRange)? + exponent;
-        let mut number: i128 = 0;
         let mut rest = Rest::default();
         let mut place = 0_i64;
         for digit in all() {
             let digit = digit - b'0';
             if place < kept {
-                number = push(number, digit)?;
+                number.push(digit)?;
             } else {
                 rest.push(digit, place == kept);
             }
             place += 1;
         }
-        while place < kept && number != 0 {
-            number = push(number, 0)?;
+        while place < kept && !number.is_zero() {
+            number.push(0)?;
             place += 1;
         }
-        if rest.is_something {
-            number += i128::from(self.rounds_up(number, rest)?);
+        if rest.is_something && self.rounds_up(number.is_odd(), rest)? {
+            number.increment();
         }
-        let limit = 10_i128.pow(u32::try_from(self.precision).unwrap_or(38));
-        if number >= limit {
-            return Err(Problem::OutOfRange);
-        }
-        Ok(Unscaled {
-            number: if negative { -number } else { number },
-            scale: self.scale,
-        })
+        Ok(negative)
     }
 
-    fn rounds_up(&self, number: i128, rest: Rest) -> Result<bool, Problem> {
+    fn rounds_up(&self, is_odd: bool, rest: Rest) -> Result<bool, Problem> {
         Ok(match self.rounding.ok_or(Problem::NeedsRounding)? {
             Rounding::Down => false,
             Rounding::HalfUp => rest.first >= 5,
             Rounding::HalfEven => match rest.first {
-                5 if !rest.has_more => number % 2 == 1,
+                5 if !rest.has_more => is_odd,
                 first => first >= 5,
             },
         })
+    }
+}
+
+/// Collects the digits of a number, the highest first.
+pub(super) trait Digits {
+    /// Puts a digit behind the others.
+    fn push(&mut self, digit: u8) -> Result<(), Problem>;
+    /// Whether all of them are zero.
+    fn is_zero(&self) -> bool;
+    /// Whether the last of them is odd.
+    fn is_odd(&self) -> bool;
+    /// Adds one.
+    fn increment(&mut self);
+}
+
+impl Digits for i128 {
+    #[inline]
+    fn push(&mut self, digit: u8) -> Result<(), Problem> {
+        let number = self.checked_mul(10).ok_or(Problem::OutOfRange)?;
+        let number = number.checked_add(Self::from(digit));
+        *self = number.ok_or(Problem::OutOfRange)?;
+        Ok(())
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == 0
+    }
+
+    fn is_odd(&self) -> bool {
+        *self % 2 == 1
+    }
+
+    /// What was read without an overflow has room for one more: the highest value ends in a 7.
+    fn increment(&mut self) {
+        *self += 1;
     }
 }
 
@@ -178,13 +230,6 @@ impl Rest {
         }
         self.is_something |= digit != 0;
     }
-}
-
-fn push(number: i128, digit: u8) -> Result<i128, Problem> {
-    let number = number.checked_mul(10).ok_or(Problem::OutOfRange)?;
-    number
-        .checked_add(i128::from(digit))
-        .ok_or(Problem::OutOfRange)
 }
 
 fn split_exponent(text: &[u8]) -> Result<(&[u8], i64), Problem> {
@@ -222,6 +267,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl DecimalType {
+        fn parse(&self, text: &[u8]) -> Result<Unscaled, Problem> {
+            self.parse_short(text)
+                .map_or_else(|| self.parse_any(text), Ok)
+        }
+    }
 
     fn decimal(precision: usize, scale: usize, rounding: Option<Rounding>) -> DecimalType {
         DecimalType {

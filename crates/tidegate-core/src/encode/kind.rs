@@ -121,7 +121,7 @@ impl Kind {
             }
             Self::Written(time) => out.time(time.parse(text)?, time.of),
             Self::Duration => out.duration(duration(text)?),
-            Self::Decimal(decimal) => out.decimal(decimal.parse(text)?, decimal.fixed),
+            Self::Decimal(decimal) => decimal.put(text, out)?,
             Self::Array(items) => items.put_array(text, is_ascii, out)?,
             Self::Map(values) => values.put_map(text, is_ascii, out)?,
             Self::Union(branches) => {

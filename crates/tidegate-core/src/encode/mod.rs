@@ -12,6 +12,7 @@ pub(crate) mod kind;
 pub(crate) mod scalar;
 pub(crate) mod time;
 pub(crate) mod value;
+pub(crate) mod wide_decimal;
 pub(crate) mod written_time;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use std::str::FromStr;
 use crate::limits::MAX_JOINED;
 use crate::read::{Row, show_text};
 use crate::{Error, Result};
-pub(crate) use decimal::MAX_PRECISION;
+pub(crate) use decimal::NARROW_DIGITS;
 pub use decimal::Rounding;
 pub use format::CellFormat;
 pub(crate) use format::{NullTokens, PLAIN_CELLS};

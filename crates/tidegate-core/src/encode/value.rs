@@ -3,6 +3,7 @@
 use crate::encode::decimal::Unscaled;
 use crate::encode::scalar::Problem;
 use crate::encode::time::TimeUnit;
+use crate::encode::wide_decimal::WideUnscaled;
 use crate::encode::{put_bytes, put_long};
 
 /// What a count of time counts from where.
@@ -42,6 +43,8 @@ pub(crate) trait ValueWriter {
     fn bytes(&mut self, bytes: &[u8], fixed: bool);
     /// A decimal number, whose length in bytes is known to the reader where it is `fixed`.
     fn decimal(&mut self, value: Unscaled, fixed: Option<usize>);
+    /// The same, of a type of more digits than 128 bits hold.
+    fn wide_decimal(&mut self, value: WideUnscaled<'_>, fixed: Option<usize>);
     /// A length of time, as its months, days and milliseconds.
     fn duration(&mut self, parts: [u32; 3]);
     /// The beginning of an array of so many items.
@@ -130,6 +133,18 @@ impl ValueWriter for AvroWriter<'_> {
                 let missing = size.saturating_sub(significant.len());
                 self.0.extend(std::iter::repeat_n(filler, missing));
                 self.0.extend_from_slice(significant);
+            }
+        }
+    }
+
+    fn wide_decimal(&mut self, value: WideUnscaled<'_>, fixed: Option<usize>) {
+        let significant = value.significant();
+        match fixed {
+            None => put_bytes(self.0, &significant),
+            Some(size) => {
+                let missing = size.saturating_sub(significant.len());
+                self.0.extend(std::iter::repeat_n(value.filler(), missing));
+                self.0.extend_from_slice(&significant);
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::encode::scalar::{self, Problem};
 use crate::encode::time::{self, TimeUnit};
 use crate::encode::value::{AvroWriter, TimeType};
 use crate::encode::written_time::{TimeForm, WrittenTime, time_zone};
-use crate::encode::{CellFormat, Kind, MAX_PRECISION, ValueFormat};
+use crate::encode::{CellFormat, Kind, NARROW_DIGITS, ValueFormat};
 
 /// The types a column may turn out to have, narrowest first; string is what is left when all are ruled out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,7 +324,7 @@ pub(super) fn decimal_digits(text: &[u8]) -> Result<(usize, usize), Obstacle> {
     if whole.is_empty() || !are_digits || text.starts_with(b"-") && is_zero() {
         return Err(Obstacle::Form);
     }
-    if whole.len() + fraction.len() > MAX_PRECISION {
+    if whole.len() + fraction.len() > NARROW_DIGITS {
         return Err(Obstacle::Range);
     }
     Ok((whole.len(), fraction.len()))

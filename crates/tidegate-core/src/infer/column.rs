@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::ColumnReport;
 use super::candidate::{Candidate, Obstacle, Tests, day_pattern, decimal_digits};
 use crate::encode::scalar;
-use crate::encode::{CellFormat, MAX_PRECISION, NullTokens};
+use crate::encode::{CellFormat, NARROW_DIGITS, NullTokens};
 use crate::read::{Row, show_text};
 use crate::schema::{FALSE_ATTRIBUTE, FORMAT_ATTRIBUTE, NULL_ATTRIBUTE, TRUE_ATTRIBUTE};
 
@@ -195,7 +195,7 @@ impl Column {
             self.is_open(*candidate)
                 && match candidate {
                     Candidate::Double => self.has_finite,
-                    Candidate::Decimal => self.digits.0 + self.digits.1 <= MAX_PRECISION,
+                    Candidate::Decimal => self.digits.0 + self.digits.1 <= NARROW_DIGITS,
                     Candidate::DayFirst | Candidate::MonthFirst => !self.is_ambiguous(),
                     _ => true,
                 }

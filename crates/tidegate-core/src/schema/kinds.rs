@@ -7,12 +7,13 @@ use super::attributes::Attributes;
 use super::avro::{AvroSchema, is_duration, logical_type, type_name};
 use crate::encode::coded::Coding;
 use crate::encode::collection::Collection;
-use crate::encode::decimal::{DecimalType, MAX_PRECISION};
+use crate::encode::decimal::DecimalType;
 use crate::encode::kind::{UuidForm, Words};
 use crate::encode::time::TimeUnit;
 use crate::encode::value::TimeType;
 use crate::encode::written_time::{TimeForm, WrittenTime, time_zone};
 use crate::encode::{CellFormat, Kind};
+use crate::limits::MAX_DECIMAL_DIGITS;
 use crate::{Error, Result};
 
 /// What the cells of one field are compiled from.
@@ -242,9 +243,9 @@ impl Kinds<'_> {
     }
 
     fn decimal(&self, decimal: &DecimalSchema) -> Result<DecimalType> {
-        if decimal.precision > MAX_PRECISION {
+        if decimal.precision > MAX_DECIMAL_DIGITS {
             return Err(Error::schema(format!(
-                "the field `{}` is a decimal of {} digits: at most {MAX_PRECISION} can be written",
+                "the field `{}` is a decimal of {} digits: at most {MAX_DECIMAL_DIGITS} can be written",
                 self.path, decimal.precision
             )));
         }
@@ -342,11 +343,11 @@ impl Kinds<'_> {
 
 /// Whether so many bytes hold every decimal number of so many digits (Avro specification 1.12, "Decimal").
 fn holds_digits(size: usize, precision: usize) -> bool {
-    let digits = u32::try_from(precision).unwrap_or(u32::MAX);
-    let highest = 10_u128
-        .checked_pow(digits)
-        .map_or(u128::MAX, |limit| limit - 1);
-    size >= 16 || size > 0 && highest < 1 << (8 * size - 1)
+    let Some(bits) = (8 * size).checked_sub(1) else {
+        return false;
+    };
+    // No power of ten is one of two, and a double tells them apart far beyond the lengths that are taken.
+    bits as f64 > precision as f64 * std::f64::consts::LOG2_10
 }
 
 /// An index below 64 in the one byte that Avro writes for it.

@@ -30,9 +30,9 @@ fn schemas_that_rows_cannot_fill_are_refused_with_the_reason() {
             "the field `a` is an array of map of long: in a cell, items have no parts of their own",
         ),
         (
-            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "bytes", "logicalType": "decimal", "precision": 39}}]}"#,
+            r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "bytes", "logicalType": "decimal", "precision": 65537}}]}"#,
             "a",
-            "the field `a` is a decimal of 39 digits: at most 38",
+            "the field `a` is a decimal of 65537 digits: at most 65536",
         ),
         (
             r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "record", "name": "S", "fields": []}}]}"#,

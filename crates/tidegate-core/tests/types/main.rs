@@ -376,6 +376,83 @@ fn decimals() {
 }
 
 #[test]
+fn decimals_of_more_digits_than_128_bits_hold() {
+    let nines = "9".repeat(76);
+    let negative = format!("-{nines}");
+    let whole = format!("1{}", "0".repeat(38));
+    let bytes =
+        r#""type": {"type": "bytes", "logicalType": "decimal", "precision": 76, "scale": 0}"#;
+    check_all(
+        bytes,
+        &[
+            (&nines, Ok(json!(nines))),
+            (&negative, Ok(json!(negative))),
+            ("-0", Ok(json!("0"))),
+            (
+                "-170141183460469231731687303715884105728",
+                Ok(json!("-170141183460469231731687303715884105728")),
+            ),
+            ("1e38", Ok(json!(whole))),
+            (
+                "1e76",
+                Err(
+                    "expected a decimal of 76 digits, 0 of them behind the point, found `1e76`, which is out of range",
+                ),
+            ),
+            ("0.5", Err("would have to be rounded")),
+            ("12a", Err(NO)),
+        ],
+    );
+    check_all(
+        &format!(r#"{bytes}, "tidegate.rounding": "half-even""#),
+        &[
+            ("0.5", Ok(json!("0"))),
+            ("1.5", Ok(json!("2"))),
+            (&format!("{nines}.5"), Err(RANGE)),
+        ],
+    );
+    // 255 bits hold 76 digits, and 247 do not.
+    let fixed = |size: usize| {
+        format!(
+            r#""type": ["null", {{"type": "fixed", "name": "D", "size": {size}, "logicalType": "decimal", "precision": 76, "scale": 70}}]"#
+        )
+    };
+    let text = format!("-{}.{}", &nines[..6], &nines[6..]);
+    check_all(
+        &fixed(32),
+        &[
+            (&text, Ok(json!(text))),
+            ("-1", Ok(json!(format!("-1.{}", "0".repeat(70))))),
+            ("", Ok(Value::Null)),
+        ],
+    );
+    let header = tidegate_core::read::Header::new(["f"]).unwrap();
+    let longest = r#""type": {"type": "bytes", "logicalType": "decimal", "precision": 65537}"#;
+    for (field, part) in [
+        (&*fixed(31), "which do not hold so many"),
+        (longest, "at most 65536 can be written"),
+    ] {
+        let schema = record(&format!(r#"{{"name": "f", {field}}}"#));
+        let error = RecordPlan::compile(&PlanRequest::new(&schema, &header)).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+/// The longest there are, of which a fixed type has some bytes to spare.
+#[test]
+fn the_longest_decimals_are_read_and_shown() {
+    let text = format!("-{}.5", "7".repeat(65_535));
+    for of in [r#""bytes""#, r#""fixed", "name": "D", "size": 40000"#] {
+        check_all(
+            &format!(
+                r#""type": {{"type": {of}, "logicalType": "decimal", "precision": 65536, "scale": 1}}"#
+            ),
+            &[(&text, Ok(json!(text))), ("-1", Ok(json!("-1.0")))],
+        );
+    }
+}
+
+#[test]
 fn arrays_and_maps_in_a_cell() {
     check_all(
         r#""type": {"type": "array", "items": "long"}"#,

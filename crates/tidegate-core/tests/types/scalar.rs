@@ -95,8 +95,8 @@ pub(super) fn any_type() -> impl Strategy<Value = Type> {
     let coding = prop::sample::select(vec![Coding::Raw, Coding::Hex, Coding::Base64]);
     let unit = prop::sample::select(vec![Unit::Millis, Unit::Micros, Unit::Nanos]);
     let written = prop::sample::select(vec![Written::Iso, Written::EpochMicros, Written::Pattern]);
-    let decimal =
-        (1_usize..=38).prop_flat_map(|precision| (Just(precision), 0..=precision, any::<bool>()));
+    let decimal = prop_oneof![3 => 1_usize..=38, 1 => 39_usize..150]
+        .prop_flat_map(|precision| (Just(precision), 0..=precision, any::<bool>()));
     prop_oneof![
         any::<bool>().prop_map(|has_words| Type::Boolean { has_words }),
         Just(Type::Int),
