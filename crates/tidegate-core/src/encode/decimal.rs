@@ -69,15 +69,20 @@ impl DecimalType {
     pub(crate) fn put<W: ValueWriter>(&self, text: &[u8], out: &mut W) -> Result<(), Problem> {
         let value = match self.parse_short(text) {
             Some(value) => value,
-            None if self.precision > NARROW_DIGITS => {
-                return wide_decimal::parse(self, text, |value| {
-                    out.wide_decimal(value, self.fixed);
-                });
-            }
+            None if self.precision > NARROW_DIGITS => return self.put_wide(text, out),
             None => self.parse_any(text)?,
         };
         out.decimal(value, self.fixed);
         Ok(())
+    }
+
+    /// Out of the way of the others: what is rare is not to make the common larger.
+    #[cold]
+    #[inline(never)]
+    fn put_wide<W: ValueWriter>(&self, text: &[u8], out: &mut W) -> Result<(), Problem> {
+        wide_decimal::parse(self, text, |value| {
+            out.wide_decimal(value, self.fixed);
+        })
     }
 
     /// The same for what most texts are: a few digits, perhaps a point, nothing to round. `None` for all others.
