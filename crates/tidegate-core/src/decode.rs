@@ -13,9 +13,10 @@ use serde_json::{Map, Number, Value};
 use crate::encode::ValueFormat;
 use crate::encode::coded::duration_text;
 use crate::encode::wide_decimal;
+use crate::json::time_text;
 use crate::limits::{MAX_DECIMAL_DIGITS, MAX_EMPTY_ITEMS, MAX_VALUE_DEPTH};
 use crate::read::show_text;
-use crate::schema::{AvroSchema, RecordPlan, is_duration};
+use crate::schema::{AvroSchema, RecordPlan, is_duration, time_type};
 use crate::{Error, ErrorKind, Result};
 
 /// Shows the records of one schema.
@@ -233,7 +234,12 @@ impl Path {
 }
 
 fn record_to_json(avro: &AvroSchema, bytes: &[u8]) -> Result<Value> {
-    let mut walk = Walk { avro, bytes, at: 0 };
+    let mut walk = Walk {
+        avro,
+        bytes,
+        at: 0,
+        iso_times: false,
+    };
     let value = walk.value(avro.root(), &None, 0)?;
     let left = bytes.len() - walk.at;
     if left > 0 {
@@ -242,14 +248,21 @@ fn record_to_json(avro: &AvroSchema, bytes: &[u8]) -> Result<Value> {
     Ok(value)
 }
 
-/// The JSON of an encoded default.
+/// The JSON of an encoded default; `iso_times` says whether it holds times as ISO 8601 has them.
 pub(crate) fn default_to_json(
     avro: &AvroSchema,
     schema: &Schema,
     namespace: &Namespace,
     bytes: &[u8],
+    iso_times: bool,
 ) -> Result<Value> {
-    Walk { avro, bytes, at: 0 }.value(schema, namespace, 0)
+    let mut walk = Walk {
+        avro,
+        bytes,
+        at: 0,
+        iso_times,
+    };
+    walk.value(schema, namespace, 0)
 }
 
 /// A walk over the bytes of a record.
@@ -257,6 +270,8 @@ struct Walk<'a> {
     avro: &'a AvroSchema,
     bytes: &'a [u8],
     at: usize,
+    /// Whether times become the texts that ISO 8601 has for them, and not the numbers that stand there.
+    iso_times: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -374,15 +389,22 @@ impl<'a> Walk<'a> {
                 [1] => Value::Bool(true),
                 [other] => return Err(self.error(format!("a boolean is {other}"))),
             },
-            Schema::Int | Schema::Date | Schema::TimeMillis => self.int()?.into(),
-            Schema::Long
-            | Schema::TimeMicros
+            Schema::Int => self.int()?.into(),
+            Schema::Long => self.long()?.into(),
+            Schema::Date | Schema::TimeMillis => {
+                let count = self.int()?;
+                self.time(schema, count.into())
+            }
+            Schema::TimeMicros
             | Schema::TimestampMillis
             | Schema::TimestampMicros
             | Schema::TimestampNanos
             | Schema::LocalTimestampMillis
             | Schema::LocalTimestampMicros
-            | Schema::LocalTimestampNanos => self.long()?.into(),
+            | Schema::LocalTimestampNanos => {
+                let count = self.long()?;
+                self.time(schema, count)
+            }
             Schema::Float => float_to_json(f32::from_le_bytes(self.array()?)),
             Schema::Double => double_to_json(f64::from_le_bytes(self.array()?)),
             Schema::Bytes | Schema::BigDecimal => STANDARD.encode(self.prefixed()?).into(),
@@ -412,6 +434,14 @@ impl<'a> Walk<'a> {
                 )));
             }
         })
+    }
+
+    fn time(&self, schema: &Schema, count: i64) -> Value {
+        let text = time_type(schema).filter(|_| self.iso_times);
+        match text.and_then(|of| time_text(count, of)) {
+            Some(text) => text.into(),
+            None => count.into(),
+        }
     }
 
     fn decimal(&self, bytes: &[u8], scale: usize) -> Result<String> {

@@ -2,7 +2,8 @@
 //!
 //! The object is plain: unions are untagged, timestamps and dates are the integers that Avro would hold (or, if asked for, ISO 8601), bytes are
 //! base64 (RFC 4648, with padding), decimals are strings.
-//! JSON has no NaN and no infinities, so a cell that holds one is a bad row rather than a null or a string.
+//! JSON has no NaN and no infinities, so a cell that holds one is a bad row rather than a null or a string; in a union the next type
+//! that takes the text is asked, so that it is a string where the schema itself says so.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -131,7 +131,9 @@ impl Kind {
                     out.branch(*index);
                     match kind.put(text, is_ascii, out) {
                         Ok(()) => return Ok(()),
-                        Err(found) => problem = found,
+                        // Of a text that is almost a value of some branch more can be said than that it is none of the others.
+                        Err(found) if problem == Problem::NotWrittenAsOne => problem = found,
+                        Err(_) => {}
                     }
                     out.go_back(mark);
                 }

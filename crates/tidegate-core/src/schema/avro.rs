@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use apache_avro::Schema;
 use apache_avro::schema::{FixedSchema, Name, Namespace};
 
+use crate::encode::time::TimeUnit;
+use crate::encode::value::TimeType;
 use crate::{Error, Result};
 
 /// A parsed schema, with its named types.
@@ -128,6 +130,23 @@ fn collect_names(schema: &Schema, namespace: &Namespace, names: &mut HashMap<Nam
         }
         _ => {}
     }
+}
+
+/// What a type counts, where it holds times.
+pub(crate) fn time_type(schema: &Schema) -> Option<TimeType> {
+    use TimeUnit::{Microseconds, Milliseconds, Nanoseconds};
+    Some(match schema {
+        Schema::Date => TimeType::Date,
+        Schema::TimeMillis => TimeType::TimeOfDay(Milliseconds),
+        Schema::TimeMicros => TimeType::TimeOfDay(Microseconds),
+        Schema::TimestampMillis => TimeType::Timestamp(Milliseconds),
+        Schema::TimestampMicros => TimeType::Timestamp(Microseconds),
+        Schema::TimestampNanos => TimeType::Timestamp(Nanoseconds),
+        Schema::LocalTimestampMillis => TimeType::LocalTimestamp(Milliseconds),
+        Schema::LocalTimestampMicros => TimeType::LocalTimestamp(Microseconds),
+        Schema::LocalTimestampNanos => TimeType::LocalTimestamp(Nanoseconds),
+        _ => return None,
+    })
 }
 
 /// The name of a type as schemas write it.

@@ -605,12 +605,14 @@ impl Compiler<'_> {
         match self.request.format {
             ValueFormat::Avro => ops.constant.extend_from_slice(&bytes),
             ValueFormat::Json => {
-                let value = decode::default_to_json(self.avro, &field.schema, namespace, &bytes)
-                    .map_err(|error| {
-                        Error::schema(format!(
-                            "the default of the field `{path}` cannot be written as JSON: {error}"
-                        ))
-                    })?;
+                let iso_times = self.request.iso_times;
+                let value =
+                    decode::default_to_json(self.avro, &field.schema, namespace, &bytes, iso_times);
+                let value = value.map_err(|error| {
+                    Error::schema(format!(
+                        "the default of the field `{path}` cannot be written as JSON: {error}"
+                    ))
+                })?;
                 ops.constant.extend_from_slice(value.to_string().as_bytes());
             }
         }

@@ -4,12 +4,11 @@ use apache_avro::Schema;
 use apache_avro::schema::{DecimalSchema, FixedSchema, Namespace};
 
 use super::attributes::Attributes;
-use super::avro::{AvroSchema, is_duration, logical_type, type_name};
+use super::avro::{AvroSchema, is_duration, logical_type, time_type, type_name};
 use crate::encode::coded::Coding;
 use crate::encode::collection::Collection;
 use crate::encode::decimal::DecimalType;
 use crate::encode::kind::{UuidForm, Words};
-use crate::encode::time::TimeUnit;
 use crate::encode::value::TimeType;
 use crate::encode::written_time::{TimeForm, WrittenTime, time_zone};
 use crate::encode::{CellFormat, Kind};
@@ -159,21 +158,6 @@ impl Kinds<'_> {
             Schema::Uuid => Kind::Uuid(UuidForm::Text),
             Schema::Fixed(fixed) => self.fixed(fixed)?,
             Schema::Decimal(decimal) => Kind::Decimal(self.decimal(decimal)?),
-            Schema::Date => self.time(TimeType::Date)?,
-            Schema::TimeMillis => self.time(TimeType::TimeOfDay(TimeUnit::Milliseconds))?,
-            Schema::TimeMicros => self.time(TimeType::TimeOfDay(TimeUnit::Microseconds))?,
-            Schema::TimestampMillis => self.time(TimeType::Timestamp(TimeUnit::Milliseconds))?,
-            Schema::TimestampMicros => self.time(TimeType::Timestamp(TimeUnit::Microseconds))?,
-            Schema::TimestampNanos => self.time(TimeType::Timestamp(TimeUnit::Nanoseconds))?,
-            Schema::LocalTimestampMillis => {
-                self.time(TimeType::LocalTimestamp(TimeUnit::Milliseconds))?
-            }
-            Schema::LocalTimestampMicros => {
-                self.time(TimeType::LocalTimestamp(TimeUnit::Microseconds))?
-            }
-            Schema::LocalTimestampNanos => {
-                self.time(TimeType::LocalTimestamp(TimeUnit::Nanoseconds))?
-            }
             Schema::Duration => Kind::Duration,
             Schema::Enum(symbols) => {
                 let mut indexed = Vec::with_capacity(symbols.symbols.len());
@@ -195,6 +179,9 @@ impl Kinds<'_> {
                 Kind::Map(Box::new(self.collection(&map.types, namespace, schema)?))
             }
             other => {
+                if let Some(of) = time_type(other) {
+                    return self.time(of);
+                }
                 return Err(Error::schema(format!(
                     "the field `{}` is a {}, which cannot be written from a cell",
                     self.path,

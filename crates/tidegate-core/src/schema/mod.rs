@@ -24,7 +24,7 @@ pub use attributes::{
     COLUMN_ATTRIBUTE, FALSE_ATTRIBUTE, FORMAT_ATTRIBUTE, NULL_ATTRIBUTE, TRUE_ATTRIBUTE,
 };
 pub use avro::record_name;
-pub(crate) use avro::{AvroSchema, is_duration};
+pub(crate) use avro::{AvroSchema, is_duration, time_type};
 
 /// What a plan is compiled from.
 #[derive(Debug, Clone, Copy)]
