@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::format::NullTokens;
 use super::kind::Kind;
 use super::scalar::Problem;
 use super::value::ValueWriter;
@@ -18,6 +19,8 @@ pub(crate) struct Collection {
     /// The encoded branches of null and of the value, where items are of a union.
     pub(crate) null: Option<u8>,
     pub(crate) branch: Option<u8>,
+    /// The texts that stand for null, where items take it; the empty one alone, between delimiters, where none are said.
+    pub(crate) nulls: Option<NullTokens>,
     /// What stands between two items; without it the cell is JSON.
     pub(crate) delimiter: Option<Box<[u8]>>,
 }
@@ -92,7 +95,11 @@ impl Collection {
         is_ascii: bool,
         out: &mut W,
     ) -> Result<(), Problem> {
-        if text.is_empty() && self.null.is_some() {
+        let is_null = match &self.nulls {
+            Some(nulls) => nulls.contain(text),
+            None => text.is_empty() && self.null.is_some(),
+        };
+        if is_null {
             self.put_null(out)
         } else {
             self.put_value(text, is_ascii, out)
@@ -105,13 +112,21 @@ impl Collection {
         match raw.as_bytes().first() {
             Some(b'"') => {
                 let text: Cow<'_, str> = parse(raw.as_bytes()).map(|Text(text)| text)?;
+                if self.is_token(text.as_bytes()) {
+                    return self.put_null(out);
+                }
                 self.put_value(text.as_bytes(), false, out)
             }
             Some(b'n') => self.put_null(out),
             Some(b'[' | b'{') | None => Err(Problem::NotWrittenAsOne),
             Some(_) if matches!(self.item, Kind::String) => Err(Problem::NotWrittenAsOne),
+            Some(_) if self.is_token(raw.as_bytes()) => self.put_null(out),
             Some(_) => self.put_value(raw.as_bytes(), true, out),
         }
+    }
+
+    fn is_token(&self, text: &[u8]) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.contain(text))
     }
 
     fn put_null<W: ValueWriter>(&self, out: &mut W) -> Result<(), Problem> {

@@ -153,6 +153,11 @@ impl Kind {
         }
     }
 
+    /// Whether it has items that are null where they are one of the texts said for it.
+    pub(crate) fn has_null_items(&self) -> bool {
+        matches!(self, Self::Array(items) | Self::Map(items) if items.nulls.is_some())
+    }
+
     /// Whether this is so of the kind, or of one inside it.
     pub(crate) fn any(&self, is: impl Fn(&Self) -> bool + Copy) -> bool {
         is(self)

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use apache_avro::Schema;
 use apache_avro::schema::{FixedSchema, Name, Namespace};
 
+use super::lift::lift;
 use crate::encode::time::TimeUnit;
 use crate::encode::value::TimeType;
 use crate::{Error, Result};
@@ -14,6 +15,8 @@ use crate::{Error, Result};
 pub(crate) struct AvroSchema {
     root: Schema,
     names: HashMap<Name, Schema>,
+    /// What the attributes of a field contradict each other in.
+    conflict: Option<String>,
 }
 
 impl AvroSchema {
@@ -22,8 +25,10 @@ impl AvroSchema {
         let invalid = |error: apache_avro::Error| {
             Error::schema(format!("the schema is not valid Avro: {error}")).with_source(error)
         };
+        let mut conflict = None;
         let root = match serde_json::from_str(json) {
             Ok(mut value) => {
+                conflict = lift(&mut value);
                 keep_fixed(&mut value);
                 Schema::parse(&value).map_err(invalid)?
             }
@@ -31,7 +36,19 @@ impl AvroSchema {
         };
         let mut names = HashMap::new();
         collect_names(&root, &None, &mut names);
-        Ok(Self { root, names })
+        Ok(Self {
+            root,
+            names,
+            conflict,
+        })
+    }
+
+    /// The attributes of each field must agree with those of its type. Only who fills fields asks: records can be shown whatever is said of cells.
+    pub(super) fn check_attributes(&self) -> Result<()> {
+        match &self.conflict {
+            None => Ok(()),
+            Some(conflict) => Err(Error::schema(conflict.clone())),
+        }
     }
 
     pub(crate) fn root(&self) -> &Schema {

@@ -25,6 +25,7 @@ const TIMESTAMP_NAMES: [&str; 3] = ["timestamp", "ts", "time"];
 
 pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
     let avro = AvroSchema::parse(request.schema)?;
+    avro.check_attributes()?;
     let (root, namespace) = avro.resolve(avro.root(), &None)?;
     let Schema::Record(record) = root else {
         return Err(Error::schema(format!(
@@ -447,7 +448,12 @@ impl Compiler<'_> {
             column,
             joined: if is_joined { columns.into() } else { [].into() },
             empty_is_null: !found.kind.holds_empty() || self.request.cells.null_tokens.is_empty(),
-            own_nulls: attributes.nulls,
+            own_nulls: if found.null.is_none() && found.kind.has_null_items() {
+                // They are said of the items, and one of them alone is an array of one.
+                Some(NullTokens::default())
+            } else {
+                attributes.nulls
+            },
             null: found.null,
             branch: found.branch,
             kind: found.kind,

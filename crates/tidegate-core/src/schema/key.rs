@@ -171,26 +171,15 @@ fn value_of(mut ops: Vec<Op>) -> Result<Vec<Op>> {
     }
 }
 
-/// A record of one field of this type. What the type says of its cells is said of the field.
+/// A record of one field of this type. What the type says of its cells is said of the field, as in any record; it may also say its column.
 fn in_record(schema_json: &str, column: &str) -> String {
-    let mut schema: Value =
+    let schema: Value =
         serde_json::from_str(schema_json).unwrap_or_else(|_| Value::String(schema_json.to_owned()));
-    let mut field = Map::new();
-    field.insert("name".to_owned(), json!("key"));
-    field.insert(COLUMN_ATTRIBUTE.to_owned(), json!(column));
-    if let Value::Object(object) = &mut schema {
-        let said: Vec<String> = object
-            .keys()
-            .filter(|name| name.starts_with(PREFIX))
-            .cloned()
-            .collect();
-        for name in said {
-            if let Some(value) = object.remove(&name) {
-                field.insert(name, value);
-            }
-        }
+    let mut field = json!({"name": "key"});
+    if schema.get(COLUMN_ATTRIBUTE).is_none() {
+        field[COLUMN_ATTRIBUTE] = json!(column);
     }
-    field.insert("type".to_owned(), schema);
+    field["type"] = schema;
     json!({"type": "record", "name": "TidegateKey", "fields": [field]}).to_string()
 }
 

@@ -319,6 +319,7 @@ impl Kinds<'_> {
             item: item.kind,
             null: item.null,
             branch: item.branch,
+            nulls: item.null.and(self.attributes.nulls.clone()),
             delimiter: self
                 .attributes
                 .delimiter

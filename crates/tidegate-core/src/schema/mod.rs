@@ -9,6 +9,7 @@ mod compile;
 mod default;
 mod key;
 mod kinds;
+mod lift;
 mod parts;
 
 use crate::Result;

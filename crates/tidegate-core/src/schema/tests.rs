@@ -95,11 +95,36 @@ fn attributes_that_cannot_be_are_refused_with_the_reason() {
             r#""type": {"type": "bytes", "logicalType": "decimal", "precision": 4}, "tidegate.rounding": "up""#,
             "expected one of half-even, half-up and down",
         ),
+        (
+            r#""type": {"type": "bytes", "tidegate.format": "hex"}, "tidegate.format": "base64""#,
+            "the field `a` has the attribute tidegate.format twice: \"base64\" and, in its type, \"hex\"",
+        ),
+        (
+            r#""type": [{"type": "bytes", "tidegate.format": "hex"}, {"type": "int", "logicalType": "date", "tidegate.format": "iso"}]"#,
+            "the field `a` has the attribute tidegate.format twice: \"hex\" and, in its type, \"iso\"",
+        ),
+        (
+            r#""type": {"type": "record", "name": "In", "fields": [{"name": "b", "type": {"type": "long", "tidegate.column": "c"}, "tidegate.column": "d"}]}"#,
+            "the field `b` has the attribute tidegate.column twice",
+        ),
+        (
+            r#""type": {"type": "long", "tidegate.format": "iso"}"#,
+            "tidegate.format, which says nothing of its type",
+        ),
     ] {
         let error = Setup::fields(&format!(r#"{{"name": "a", {field}}}"#)).error_for("a");
         assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+#[test]
+fn records_of_a_schema_that_contradicts_itself_can_still_be_shown() {
+    let schema = r#"{"type": "record", "name": "R", "fields": [
+        {"name": "a", "type": {"type": "bytes", "tidegate.format": "hex"}, "tidegate.format": "base64"}]}"#;
+    let decoder = crate::decode::Decoder::new(schema).unwrap();
+    let shown = decoder.to_json(b"\x02x").unwrap();
+    assert_eq!(shown.to_string(), r#"{"a":"eA=="}"#);
 }
 
 #[test]

@@ -17,16 +17,32 @@ pub(super) struct Field {
     pub(super) schema: String,
     /// What it says of its cells.
     pub(super) attributes: String,
-    /// Its cells: the path of each behind the field's own name, and its text.
-    pub(super) cells: Vec<(String, Vec<u8>)>,
+    pub(super) cells: Vec<Cell>,
     pub(super) avro: Avro,
     pub(super) json: Json,
 }
 
+/// A cell of a field.
+#[derive(Debug, Clone)]
+pub(super) struct Cell {
+    /// Where it belongs, behind the field's own name.
+    pub(super) path: String,
+    pub(super) text: Vec<u8>,
+    /// The texts that stand for null in it, besides the empty one in a record that is null as a whole.
+    tokens: &'static [&'static str],
+}
+
+/// The texts that stand for null in items, and in their cell where it takes null.
+const TOKENS: [&str; 2] = ["-", "n/a"];
+
 impl Field {
     fn of_cell(schema: String, attributes: &str, sample: Sample) -> Self {
         let Sample { text, avro, json } = sample;
-        let cells = vec![(String::new(), text)];
+        let cells = vec![Cell {
+            path: String::new(),
+            text,
+            tokens: &[],
+        }];
         Self {
             schema,
             attributes: attributes.to_owned(),
@@ -36,25 +52,59 @@ impl Field {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.cells.iter().all(|(_, text)| text.is_empty())
+    /// Says what it says of its cells in its type.
+    fn said_in_type(mut self) -> Self {
+        self.schema = say_in_type(self.schema, &std::mem::take(&mut self.attributes));
+        self
     }
 
-    /// The same, nullable or not. A cell without a text is null then.
-    fn nullable(mut self, how: Nullable) -> Self {
-        if how.is_null && how.branch.is_some() {
-            self.cells.iter_mut().for_each(|(_, text)| text.clear());
-        }
+    /// Whether a record with these cells alone is null.
+    fn is_empty(&self) -> bool {
+        let is_empty = |cell: &Cell| {
+            cell.text.is_empty()
+                || cell
+                    .tokens
+                    .iter()
+                    .any(|token| token.as_bytes() == cell.text)
+        };
+        self.cells.iter().all(is_empty)
+    }
+
+    /// The same, nullable or not. A cell without a text is null then, or, where others are said, one of these texts.
+    fn nullable(mut self, how: Nullable, tokens: &'static [&'static str]) -> Self {
         let Some(null) = how.branch else {
             return self;
         };
-        let is_null = self.is_empty();
+        for cell in &mut self.cells {
+            if how.is_null {
+                cell.text = tokens.first().copied().unwrap_or_default().into();
+            }
+        }
+        let is_null = match &mut self.cells[..] {
+            [cell] if !tokens.is_empty() => {
+                cell.tokens = tokens;
+                let mut tokens = tokens.iter();
+                tokens.any(|token| token.as_bytes() == cell.text)
+            }
+            _ => self.is_empty(),
+        };
         self.schema = in_union(&self.schema, null);
         if is_null {
             self.json = Json::Null;
         }
         self.avro = branch(self.avro, is_null, null);
         self
+    }
+}
+
+/// A type with attributes.
+fn say_in_type(schema: String, attributes: &str) -> String {
+    if attributes.is_empty() {
+        return schema;
+    }
+    match schema.strip_suffix('}') {
+        Some(open) => format!("{open}{attributes}}}"),
+        None => format!(r#"{{"type": {schema}{attributes}}}"#),
     }
 }
 
@@ -97,8 +147,10 @@ pub(super) fn any_field() -> impl Strategy<Value = Field> {
 fn flat() -> impl Strategy<Value = Field> {
     let plain = any_type().prop_flat_map(|of| {
         let sample = of.sample(false);
-        (sample, any_nullable()).prop_map(move |(sample, null)| {
-            Field::of_cell(of.schema(), of.attributes(), sample).nullable(null)
+        (sample, any_nullable(), any::<bool>()).prop_map(move |(sample, null, in_type)| {
+            let field = Field::of_cell(of.schema(), of.attributes(), sample);
+            let field = if in_type { field.said_in_type() } else { field };
+            field.nullable(null, &[])
         })
     });
     let null = Just(Field::of_cell(
@@ -115,7 +167,6 @@ fn flat() -> impl Strategy<Value = Field> {
 
 /// An array or a map in a cell.
 fn collections(is_map: bool) -> impl Strategy<Value = Field> {
-    let delimiter = prop_oneof![Just(None), Just(Some("|")), Just(Some("||"))];
     let items = any_type().prop_flat_map(move |of| {
         let item = (of.sample(true), prop::bool::weighted(0.2), any::<bool>());
         let names: BoxedStrategy<Vec<String>> = if is_map {
@@ -131,10 +182,46 @@ fn collections(is_map: bool) -> impl Strategy<Value = Field> {
         });
         (Just(of), items)
     });
+    (items, any_layout(), any_nullable()).prop_map(move |((of, (names, items)), layout, outer)| {
+        let field = collection(is_map, &of, &names, items, layout);
+        let field = if layout.in_type {
+            field.said_in_type()
+        } else {
+            field
+        };
+        field.nullable(outer, layout.tokens)
+    })
+}
+
+/// How an array or a map is said and written.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// The branch of null in the union of its items.
+    null: Option<u32>,
+    /// The texts that stand for null in its items; of no use to others.
+    tokens: &'static [&'static str],
+    /// What stands between its items, where it is not JSON.
+    delimiter: Option<&'static str>,
+    /// Whether attributes stand in the type.
+    in_type: bool,
+}
+
+fn any_layout() -> impl Strategy<Value = Layout> {
     let null = prop_oneof![Just(None), Just(Some(0)), Just(Some(1))];
-    (items, null, delimiter, any_nullable()).prop_map(
-        move |((of, (names, items)), null, delimiter, outer)| {
-            collection(is_map, &of, &names, items, null, delimiter).nullable(outer)
+    let delimiter = prop_oneof![Just(None), Just(Some("|")), Just(Some("||"))];
+    (null, any::<bool>(), delimiter, any::<bool>()).prop_map(
+        |(null, has_tokens, delimiter, in_type)| {
+            let tokens: &[&str] = if has_tokens && null.is_some() {
+                &TOKENS
+            } else {
+                &[]
+            };
+            Layout {
+                null,
+                tokens,
+                delimiter,
+                in_type,
+            }
         },
     )
 }
@@ -147,26 +234,35 @@ fn collection(
     of: &Type,
     names: &[String],
     items: Vec<Item>,
-    null: Option<u32>,
-    delimiter: Option<&str>,
+    layout: Layout,
 ) -> Field {
+    let Layout {
+        null,
+        tokens,
+        delimiter,
+        ..
+    } = layout;
     let mut texts = Vec::new();
     let (mut values, mut json_values) = (Vec::new(), Vec::new());
     for (name, (item, is_null, is_string)) in names.iter().zip(items) {
         let text = String::from_utf8(item.text).unwrap();
         // Between delimiters nothing else says that an item is null.
-        let is_null = null.is_some() && (is_null || delimiter.is_some() && text.is_empty());
-        texts.push(match (delimiter, is_map) {
+        let is_token = match tokens {
+            [] => delimiter.is_some() && text.is_empty(),
+            tokens => tokens.contains(&&*text),
+        };
+        let is_null = null.is_some() && (is_null || is_token);
+        let text = match (delimiter, tokens.last()) {
+            (Some(_), token) if is_null => token.copied().unwrap_or_default().to_owned(),
+            (None, Some(token)) if is_null && is_string => json!(token).to_string(),
             (None, _) if is_null => "null".to_owned(),
             (None, _) => json_item(of, &text, is_string),
-            (Some(_), false) => {
-                if is_null {
-                    String::new()
-                } else {
-                    text
-                }
-            }
-            (Some(_), true) => format!("{name}={}", if is_null { "" } else { &text }),
+            (Some(_), _) => text,
+        };
+        texts.push(if is_map && delimiter.is_some() {
+            format!("{name}={text}")
+        } else {
+            text
         });
         json_values.push(if is_null { Json::Null } else { item.json });
         values.push(match null {
@@ -187,6 +283,9 @@ fn collection(
     let mut attributes = of.attributes().to_owned();
     if let Some(delimiter) = delimiter {
         attributes += &format!(r#", "tidegate.delimiter": "{delimiter}""#);
+    }
+    if !tokens.is_empty() {
+        attributes += &format!(r#", "tidegate.null": {}"#, json!(tokens));
     }
     let names = names.iter().cloned();
     let (schema, avro, json) = if is_map {
@@ -243,12 +342,10 @@ fn records(fields: impl Strategy<Value = Field>) -> impl Strategy<Value = Field>
                 r#"{{"name": "{name}", "type": {}{}}}"#,
                 field.schema, field.attributes
             ));
-            cells.extend(
-                field
-                    .cells
-                    .into_iter()
-                    .map(|(path, text)| (format!(".{name}{path}"), text)),
-            );
+            cells.extend(field.cells.into_iter().map(|cell| {
+                let path = format!(".{name}{}", cell.path);
+                Cell { path, ..cell }
+            }));
             json.insert(name.clone(), field.json);
             values.push((name, field.avro));
         }
@@ -262,7 +359,7 @@ fn records(fields: impl Strategy<Value = Field>) -> impl Strategy<Value = Field>
             avro: Avro::Record(values),
             json: Json::Object(json),
         }
-        .nullable(null)
+        .nullable(null, &[])
     })
 }
 

@@ -26,9 +26,9 @@ fn whole(fields: Vec<Field>) -> Whole {
             r#"{{"name": "{name}", "type": {}{}}}"#,
             field.schema, field.attributes
         ));
-        for (path, text) in field.cells {
-            header.push(format!("{name}{path}"));
-            row.push(quoted(&text));
+        for cell in field.cells {
+            header.push(format!("{name}{}", cell.path));
+            row.push(quoted(&cell.text));
         }
         json.insert(name.clone(), field.json);
         avro.push((name, field.avro));
