@@ -35,8 +35,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         cells: &cells,
         format,
         group_by: &group_by,
-        record_name: "fuzz",
-    };
+        record_name: "fuzz", set: &[], mark_last: None };
     let Ok(inferred) = infer(reader, &options) else {
         return;
     };

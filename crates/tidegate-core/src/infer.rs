@@ -36,6 +36,11 @@ pub struct InferOptions<'a> {
     pub sample: Option<u64>,
     /// How values will be written: JSON holds no NaN and no infinities, so that columns with these become strings.
     pub format: ValueFormat,
+    /// Fields that are given a text, as in [`PlanRequest::set`](crate::schema::PlanRequest::set): strings, where no column has the name. In groups they stand
+    /// outside the array.
+    pub set: &'a [(String, String)],
+    /// The field that marks the last record of each input: a boolean, where no column has the name.
+    pub mark_last: Option<&'a str>,
 }
 
 /// An inferred schema, and why it is what it is.
@@ -45,12 +50,23 @@ pub struct Inferred {
     pub schema_json: String,
     /// The columns, in the order of the header.
     pub columns: Vec<ColumnReport>,
+    /// Fields of the record that no column has, because they are given their values otherwise.
+    pub added: Vec<AddedField>,
     /// Rows that were looked at: all good ones.
     pub rows: u64,
     /// Rows that could not be read, and so have no say.
     pub bad_rows: u64,
     /// The first cell that is no UTF-8, and where it stands: a row with one will be refused.
     pub binary: Option<String>,
+}
+
+/// A field that no column has.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AddedField {
+    /// Its name.
+    pub field: String,
+    /// The Avro type of its values.
+    pub avro_type: &'static str,
 }
 
 /// What became of a column.
@@ -82,7 +98,7 @@ pub struct ColumnReport {
 /// let input = "zip,cpu\n01067,0.5\n99974,2\n";
 /// let reader = RowReader::open(input.as_bytes(), CsvFormat::default())?;
 /// let options = InferOptions { record_name: "usage", group_by: &[], cells: &CellFormat::default(),
-///     looks_for_nulls: true, sample: None, format: ValueFormat::Avro };
+///     looks_for_nulls: true, sample: None, format: ValueFormat::Avro, set: &[], mark_last: None };
 /// let inferred = infer(reader, &options)?;
 /// assert_eq!(inferred.columns[0].avro_type, "string");
 /// assert_eq!(inferred.columns[0].why, "`01067` in row 1 has a leading zero, as codes have");
@@ -92,7 +108,7 @@ pub struct ColumnReport {
 ///
 /// # Errors
 /// [`ErrorKind::Input`](crate::ErrorKind::Input) when the input cannot be read; [`ErrorKind::Option`](crate::ErrorKind::Option) when a
-/// group-by column is not in the header.
+/// group-by column is not in the header, or a field to be added has no name that Avro takes.
 pub fn infer<R: Read>(reader: RowReader<R>, options: &InferOptions<'_>) -> Result<Inferred> {
     let mut inference = Inference::new(reader.header(), options)?;
     inference.read(reader)?;
@@ -187,9 +203,11 @@ impl Inference {
             let (row, text) = column.binary()?;
             Some(format!("{text} in row {row}, column `{name}`"))
         });
+        let added = added_fields(&reports, options)?;
         Ok(Inferred {
             binary,
-            schema_json: schema_json(&reports, options)?,
+            schema_json: schema_json(&reports, &added, options)?,
+            added,
             columns: reports,
             rows: self.rows,
             bad_rows: self.bad_rows,
@@ -243,10 +261,52 @@ pub(crate) fn legal_name(text: &str) -> Option<String> {
     Some(name)
 }
 
-fn schema_json(reports: &[ColumnReport], options: &InferOptions<'_>) -> Result<String> {
+/// The fields that are given values and have no column: the last one's mark before the others, as it goes before them.
+fn added_fields(reports: &[ColumnReport], options: &InferOptions<'_>) -> Result<Vec<AddedField>> {
+    let is_outside = |report: &&ColumnReport| {
+        options.group_by.is_empty() || options.group_by.contains(&report.column)
+    };
+    let has_mark = |name: &str| {
+        let mut outside = reports.iter().filter(is_outside);
+        outside.any(|report| report.field == name)
+    };
+    let mut added: Vec<AddedField> = Vec::new();
+    if let Some(name) = options.mark_last.filter(|name| !has_mark(name)) {
+        added.push(AddedField {
+            field: name.to_owned(),
+            avro_type: "boolean",
+        });
+    }
+    for (name, _) in options.set {
+        let is_column = reports.iter().any(|report| report.field == *name);
+        if !is_column && !added.iter().any(|known| known.field == *name) {
+            added.push(AddedField {
+                field: name.clone(),
+                avro_type: "string",
+            });
+        }
+    }
+    let is_illegal = |added: &&AddedField| legal_name(&added.field).as_ref() != Some(&added.field);
+    match added.iter().find(is_illegal) {
+        None => Ok(added),
+        Some(AddedField { field, .. }) => Err(Error::option(format!(
+            "a field cannot be called `{field}` in a schema that is made of the data: names are of letters, digits and _, and do not begin with a digit"
+        ))),
+    }
+}
+
+fn schema_json(
+    reports: &[ColumnReport],
+    added: &[AddedField],
+    options: &InferOptions<'_>,
+) -> Result<String> {
     let record_name = legal_name(options.record_name).unwrap_or_else(|| "Record".into());
-    let fields: Vec<Value> = reports.iter().map(field_json).collect();
+    let mut fields: Vec<Value> = reports.iter().map(field_json).collect();
+    let added = added
+        .iter()
+        .map(|added| json!({"name": added.field, "type": added.avro_type}));
     let schema = if options.group_by.is_empty() {
+        fields.extend(added);
         json!({"type": "record", "name": record_name, "fields": fields})
     } else {
         let mut names = Names::default();
@@ -257,6 +317,10 @@ fn schema_json(reports: &[ColumnReport], options: &InferOptions<'_>) -> Result<S
                 at.ok_or_else(|| Error::internal("a group-by column is not among the columns"))?;
             names.unique(reports[at].field.clone());
             outer.push(fields[at].clone());
+        }
+        for field in added {
+            names.unique(field["name"].as_str().unwrap_or_default().to_owned());
+            outer.push(field);
         }
         let items =
             json!({"type": "record", "name": format!("{record_name}Row"), "fields": fields});

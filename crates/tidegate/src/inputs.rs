@@ -175,8 +175,7 @@ impl Inputs {
     pub(crate) fn infer(
         &self,
         record_name: &str,
-        group_by: &[String],
-        format: Format,
+        records: &RecordArgs,
         args: &InferenceArgs,
     ) -> Result<Inferred, Failure> {
         if !self.is_file() {
@@ -191,13 +190,16 @@ impl Inputs {
                 "--schema FILE.avsc names one; `tidegate schema infer` makes one from a file",
             ));
         }
+        let set = records.constants();
         let options = InferOptions {
             record_name,
-            group_by,
+            group_by: &records.group_by,
+            set: &set,
+            mark_last: records.mark_last.as_deref(),
             cells: &self.cells,
             looks_for_nulls: !args.no_null_tokens,
             sample: args.sample,
-            format: value_format(format),
+            format: value_format(records.format()),
         };
         Ok(infer_all(&self.all, &self.header, &self.format, &options)?)
     }

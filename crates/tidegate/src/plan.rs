@@ -260,7 +260,7 @@ impl<'a> Load<'a> {
 
     /// Whether the input suggested the schema and has no row to send: then nothing is registered or created for it.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self.schemas.value.origin, Origin::Inferred { rows: 0 })
+        matches!(self.schemas.value.origin, Origin::Inferred { rows: 0, .. })
     }
 
     /// How many partitions there are or will be, as far as that is known before the topic is created.

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use tidegate::core::encode::{SchemaIds, ValueFormat};
+use tidegate::core::infer::AddedField;
 use tidegate::core::job::JobIdentity;
 use tidegate::core::key::KeyFormat;
 use tidegate::core::schema::{RecordPlan, record_name};
@@ -40,6 +41,8 @@ pub(crate) enum Origin {
     Inferred {
         /// Rows looked at.
         rows: u64,
+        /// Fields that no column has.
+        added: Vec<AddedField>,
     },
     /// The types that the key's columns have in the value.
     Derived,
@@ -268,9 +271,10 @@ impl SubjectSchema {
                 "`tidegate schema register` puts one there; without --no-register, publishing does",
             ));
         }
-        let inferred = inputs.infer(topic, &records.group_by, format, &args.inference)?;
+        let inferred = inputs.infer(topic, records, &args.inference)?;
         let origin = Origin::Inferred {
             rows: inferred.rows,
+            added: inferred.added,
         };
         Ok(found(inferred.schema_json, origin, subject))
     }
@@ -283,7 +287,14 @@ impl SubjectSchema {
                 format!("{} version {version} of the registry", self.subject)
             }
             Origin::Id => format!("id {} of the registry", self.id.unwrap_or_default()),
-            Origin::Inferred { rows } => format!("inferred from {} rows", grouped(*rows)),
+            Origin::Inferred { rows, added } => {
+                let mut text = format!("inferred from {} rows", grouped(*rows));
+                for (number, AddedField { field, avro_type }) in added.iter().enumerate() {
+                    let before = if number == 0 { ", with" } else { " and" };
+                    text += &format!("{before} the {avro_type} field {field}");
+                }
+                text
+            }
             Origin::Derived => "made of the types in the value".to_owned(),
             Origin::Job => "as the job began with".to_owned(),
         }

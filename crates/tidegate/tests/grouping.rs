@@ -110,6 +110,70 @@ fn a_partial_group_is_sent_without_its_bad_rows() {
 }
 
 #[test]
+fn a_schema_that_is_made_of_the_data_has_the_fields_that_flags_fill() {
+    for_each_cluster(|cluster| {
+        let text = "time,host,cpu\n1,a,1\n1,b,2\n2,a,3\n";
+        let flags = ["--set", "site=n°1", "--mark-last", "last", "--verify"];
+        let row = |time: u32, host: &str, cpu: u32| json!({"time": time, "host": host, "cpu": cpu});
+        let load = Load::of(cluster, text);
+        let planned = load.publish().args(&flags[..4]).arg("--dry-run").exits(0);
+        let said = "inferred from 3 rows, with the boolean field last and the string field site";
+        assert!(planned.stderr.contains(said), "{planned}");
+        let published = || load.publish().args(flags).exits(0).json();
+        assert_eq!(published()["verify"]["status"], "same");
+        let with = |mut row: Value, last: bool| {
+            row["last"] = json!(last);
+            row["site"] = json!("n°1");
+            row
+        };
+        assert_eq!(
+            values(&load),
+            [
+                with(row(1, "a", 1), false),
+                with(row(1, "b", 2), false),
+                with(row(2, "a", 3), true)
+            ]
+        );
+        // Run again there is nothing to do, and the flags are those of the job.
+        assert_eq!(published()["verify"]["status"], "same");
+        assert_eq!(count(cluster, &load.topic), 3);
+
+        let load = Load::of(cluster, text);
+        let published = load
+            .publish()
+            .args(["--group-by", "time"])
+            .args(flags)
+            .exits(0)
+            .json();
+        assert_eq!(published["verify"]["status"], "same", "{published}");
+        let group = |time: u32, last: bool, rows: Value| json!({"time": time, "last": last, "site": "n°1", "rows": rows});
+        assert_eq!(
+            values(&load),
+            [
+                group(1, false, json!([row(1, "a", 1), row(1, "b", 2)])),
+                group(2, true, json!([row(2, "a", 3)]))
+            ]
+        );
+
+        // A column keeps its type, and JSON has the fields too.
+        let load = Load::of(cluster, text);
+        let flags = ["--format", "json", "--set", "cpu=5", "--set", "site=s"];
+        load.publish().args(flags).arg("--verify").exits(0);
+        let mut first = row(1, "a", 5);
+        first["site"] = json!("s");
+        assert_eq!(values(&load)[0], first);
+        let refused = load
+            .publish()
+            .args(["--restart", "--set", "my site=s"])
+            .exits(2);
+        assert!(
+            refused.stdout.contains("cannot be called `my site`"),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
 fn a_group_that_comes_again_is_a_warning_or_an_error() {
     for_each_cluster(|cluster| {
         let text = "time,host\n1,a\n2,a\n1,b\n3,a\n2,b\n";

@@ -16,6 +16,8 @@ fn options(group_by: &[String]) -> InferOptions<'_> {
         format: ValueFormat::Avro,
         looks_for_nulls: true,
         sample: None,
+        set: &[],
+        mark_last: None,
     }
 }
 
@@ -328,6 +330,78 @@ fn bad_rows_have_no_say_and_are_counted() {
     assert_eq!(inferred.columns[0].avro_type, "long");
 }
 
+/// The schema's fields for a file with the columns `ts`, `n` and `s`.
+fn fields_with(
+    group_by: &[&str],
+    set: &[&str],
+    mark_last: Option<&str>,
+) -> crate::Result<(Value, Inferred)> {
+    let group_by: Vec<String> = group_by.iter().map(|name| (*name).to_owned()).collect();
+    let set: Vec<_> = set
+        .iter()
+        .map(|name| ((*name).to_owned(), "x".to_owned()))
+        .collect();
+    let reader = RowReader::open(&b"ts,n,s\n1,7,x\n"[..], CsvFormat::default()).unwrap();
+    let inferred = infer(
+        reader,
+        &InferOptions {
+            set: &set,
+            mark_last,
+            ..options(&group_by)
+        },
+    )?;
+    let schema: Value = serde_json::from_str(&inferred.schema_json).unwrap();
+    Ok((schema["fields"].clone(), inferred))
+}
+
+#[test]
+fn fields_that_no_column_has_are_added() {
+    let row = json!([{"name": "ts", "type": "long"}, {"name": "n", "type": "long"}, {"name": "s", "type": "string"}]);
+    let [site, last] = [
+        json!({"name": "site", "type": "string"}),
+        json!({"name": "last", "type": "boolean"}),
+    ];
+    let (fields, inferred) =
+        fields_with(&[], &["site", "n", "site", "last"], Some("last")).unwrap();
+    assert_eq!(fields, json!([row[0], row[1], row[2], last, site]));
+    let added = |field: &str, avro_type| AddedField {
+        field: field.to_owned(),
+        avro_type,
+    };
+    assert_eq!(
+        inferred.added,
+        [added("last", "boolean"), added("site", "string")]
+    );
+    assert_eq!(inferred.columns.len(), 3);
+    // Groups have them outside, where a column of the rows is none of theirs to mark, and take the array out of their way.
+    let (fields, _) = fields_with(&["ts"], &["rows", "n"], Some("s")).unwrap();
+    let mark = json!({"name": "s", "type": "boolean"});
+    assert_eq!(
+        (&fields[0], &fields[1], &fields[2]),
+        (&row[0], &mark, &json!({"name": "rows", "type": "string"}))
+    );
+    assert_eq!(
+        (&fields[3]["name"], &fields[3]["type"]["items"]["fields"]),
+        (&json!("rows_2"), &row)
+    );
+    // A column that has the name keeps its type.
+    let (fields, inferred) = fields_with(&["ts"], &["s"], Some("ts")).unwrap();
+    assert_eq!(
+        (&fields[0], fields[1]["name"].as_str(), inferred.added),
+        (&row[0], Some("rows"), Vec::new())
+    );
+    for name in ["my site", "a.b", "1st", ""] {
+        let error = fields_with(&[], &[name], None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Option);
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("cannot be called `{name}`")),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn a_null_token_is_null_and_leaves_empty_strings_alone() {
     let input = "n,s\n1,x\nNA,\n,NA\n";
@@ -405,7 +479,7 @@ proptest! {
         let group_by = if grouped { vec![names[0].clone()] } else { Vec::new() };
         let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
         let cells = CellFormat { null_tokens: token.then(|| "NA".to_owned()).into_iter().collect(), ..CellFormat::default() };
-        let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, cells: &cells, format, looks_for_nulls: true, sample: None }).unwrap();
+        let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, cells: &cells, format, looks_for_nulls: true, sample: None, set: &[], mark_last: None }).unwrap();
         let mut setup = Setup::new(inferred.schema_json);
         setup.group_by = group_by;
         setup.format = format;

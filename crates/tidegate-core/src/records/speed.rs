@@ -71,6 +71,8 @@ fn inference(input: &[u8]) -> f64 {
         looks_for_nulls: true,
         sample: None,
         format: ValueFormat::Avro,
+        set: &[],
+        mark_last: None,
     };
     nanoseconds(|| {
         let reader = RowReader::open(input, CsvFormat::default()).unwrap();

@@ -275,6 +275,8 @@ fn all_inputs_have_a_say_in_the_schema() {
         group_by: &group_by,
         cells: &CellFormat::default(),
         format: ValueFormat::Avro,
+        set: &[],
+        mark_last: None,
     };
     let csv = CsvFormat::default();
     let header = RowReader::open(HEADER.as_bytes(), csv.clone()).unwrap();

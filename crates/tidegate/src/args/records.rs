@@ -145,11 +145,13 @@ pub(crate) struct RecordArgs {
     #[arg(long, requires = "group_by")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) partial_groups: bool,
-    /// A field with the same value in each record, or in each row of a group; it is read as a cell would be, and goes before a column of that name
+    /// A field with the same value in each record, or in each row of a group; it is read as a cell would be, and goes before a column of that name.
+    /// A schema that is made of the data has it as a string, where no column has its name
     #[arg(long, value_name = "FIELD=VALUE", value_parser = values::assignment)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) set: Vec<String>,
-    /// A boolean field that is true in the last record of each file, and false in all others; the file is read once more to find it
+    /// A boolean field that is true in the last record of each file, and false in all others; the file is read once more to find it. A schema that is made
+    /// of the data has it, where no column has its name
     #[arg(long, value_name = "FIELD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mark_last: Option<String>,

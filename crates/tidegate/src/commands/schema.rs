@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidegate::core::infer::{ColumnReport, Inferred};
 use tidegate::registry::NewSchema;
 
-use crate::args::{CheckArgs, Format, InferArgs, RegisterArgs, SchemaCommand, ShowArgs};
+use crate::args::{CheckArgs, InferArgs, RecordArgs, RegisterArgs, SchemaCommand, ShowArgs};
 use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::report::{AnswerSummary, Finished, Summary, grouped};
@@ -30,7 +30,11 @@ fn infer(args: &InferArgs, context: &Context) -> Result<AnswerSummary, Failure> 
         .name
         .clone()
         .unwrap_or_else(|| stem(&args.file, &inputs));
-    let inferred = inputs.infer(&name, &args.group_by, Format::Avro, &args.inference)?;
+    let records = RecordArgs {
+        group_by: args.group_by.clone(),
+        ..RecordArgs::default()
+    };
+    let inferred = inputs.infer(&name, &records, &args.inference)?;
     for column in &inferred.columns {
         context.terminal.note(&describe(column));
     }
