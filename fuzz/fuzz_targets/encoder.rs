@@ -1,55 +1,5 @@
-//! The encoder: any row for a schema with every type. What it takes is a record to apache-avro, to the decoder, and, as JSON, to serde_json; what
-//! it refuses has a reason and leaves no trace in the next record.
+//! See `src/encoder.rs`.
 
 #![no_main]
 
-use apache_avro::Schema;
-use libfuzzer_sys::fuzz_target;
-use tidegate_core::decode::Decoder;
-use tidegate_core::encode::ValueFormat;
-use tidegate_core::read::{CsvFormat, RowReader};
-use tidegate_core::records::{RecordStream, Step};
-use tidegate_core::schema::{PlanRequest, RecordPlan};
-
-const SCHEMA: &str = include_str!("../every-type.avsc");
-const HEADER: &str = include_str!("../every-type.header");
-
-fn check(input: &str, format: ValueFormat, mut take: impl FnMut(&[u8])) -> Vec<bool> {
-    let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).expect("a header");
-    let plan = RecordPlan::compile(&PlanRequest {
-        format,
-        ..PlanRequest::new(SCHEMA, reader.header())
-    });
-    let plan = plan.expect("the schema fits the header");
-    let mut records = RecordStream::new(reader, &plan, None).expect("the same header");
-    let mut taken = Vec::new();
-    loop {
-        match records.next().expect("a slice can be read") {
-            Step::Record(record) => {
-                take(record.value);
-                taken.push(true);
-            }
-            Step::Bad(rows) => {
-                assert!(rows.iter().all(|row| !row.reason.is_empty()));
-                taken.push(false);
-            }
-            Step::Idle => {}
-            Step::End => return taken,
-        }
-    }
-}
-
-fuzz_target!(|rows: &str| {
-    let input = format!("{}\n{rows}\n", HEADER.trim());
-    let schema = Schema::parse_str(SCHEMA).expect("a schema");
-    let decoder = Decoder::new(SCHEMA).expect("a schema");
-    check(&input, ValueFormat::Avro, |value| {
-        let mut rest = value;
-        apache_avro::from_avro_datum(&schema, &mut rest, None).expect("a record");
-        assert!(rest.is_empty(), "{rest:?} is left");
-        decoder.to_json(value).expect("a record");
-    });
-    check(&input, ValueFormat::Json, |value| {
-        serde_json::from_slice::<serde_json::Value>(value).expect("JSON");
-    });
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::encoder::check(data));
