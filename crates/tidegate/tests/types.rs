@@ -23,7 +23,8 @@ const SCHEMA: &str = r#"{"type": "record", "name": "Every", "namespace": "acme",
     {"name": "any", "type": ["null", "long", "string"], "tidegate.null": "-"},
     {"name": "home", "type": ["null", {"type": "record", "name": "Address", "fields": [
         {"name": "city", "type": "string"}, {"name": "zip", "type": ["null", "int"]}]}]},
-    {"name": "source", "type": "string", "default": "csv"}
+    {"name": "source", "type": "string", "default": "csv"},
+    {"name": "fee", "type": {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}, "default": "\u0001\u0000"}
 ]}"#;
 
 const ROWS: &str = "id,price,wei,day,at,clock,local,seen,for,hash,ok,tags,counts,any,Home Town,home.zip
@@ -63,11 +64,11 @@ fn a_row_of_every_type_is_published_and_read_back() {
         let first = json!({
             "id": "123e4567-e89b-12d3-a456-426614174000", "price": "1.01", "wei": "-115792089237316195423570985008687907853269984665640564039457.50", "day": 19_782, "at": 1_709_209_800_000_i64, "clock": 45_000_000,
             "local": 1_709_209_800_000_000_i64, "seen": 1_709_202_615_500_000_000_i64, "for": "P0M1DT2.000S", "hash": "w6k=", "ok": true,
-            "tags": ["a", "b"], "counts": {"x": 1}, "any": 7, "home": {"city": "Bern", "zip": 3000}, "source": "csv",
+            "tags": ["a", "b"], "counts": {"x": 1}, "any": 7, "home": {"city": "Bern", "zip": 3000}, "source": "csv", "fee": "2.56",
         });
         let second = json!({
             "id": "123e4567-e89b-12d3-a456-426614174001", "price": "-7.00", "wei": format!("1{}.00", "0".repeat(70)), "day": 0, "at": 0, "clock": 1, "local": 1, "seen": 0,
-            "for": "P0M0DT0.000S", "hash": "AAA=", "ok": null, "tags": [], "counts": {}, "any": null, "home": null, "source": "csv",
+            "for": "P0M0DT0.000S", "hash": "AAA=", "ok": null, "tags": [], "counts": {}, "any": null, "home": null, "source": "csv", "fee": "2.56",
         });
         assert_eq!(values, [&first, &second]);
         // The plan is kept with the job: what is typed otherwise is refused, and verify needs nothing of it.

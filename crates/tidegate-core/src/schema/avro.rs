@@ -1,9 +1,9 @@
 //! A parsed Avro schema whose named types can be looked up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use apache_avro::Schema;
-use apache_avro::schema::{FixedSchema, Name, Namespace};
+use apache_avro::schema::{FixedSchema, Name, Namespace, RecordField};
 
 use super::lift::lift;
 use crate::encode::time::TimeUnit;
@@ -30,6 +30,7 @@ impl AvroSchema {
             Ok(mut value) => {
                 conflict = lift(&mut value);
                 keep_fixed(&mut value);
+                keep_defaults(&mut value, &mut HashSet::new());
                 Schema::parse(&value).map_err(invalid)?
             }
             Err(_) => Schema::parse_str(json).map_err(invalid)?,
@@ -123,8 +124,68 @@ fn keep_fixed(schema: &mut serde_json::Value) {
     }
 }
 
+/// Where the default of a field with a decimal in it stands.
+const DEFAULT: &str = "tidegate-default";
+
+/// The default of a field.
+pub(super) fn default_of(field: &RecordField) -> Option<&serde_json::Value> {
+    let own = field.default.as_ref();
+    own.or_else(|| field.custom_attributes.get(DEFAULT))
+}
+
+/// Moves defaults of fields that hold decimals out of the way: the crate that parses schemas takes none of the texts that Avro has for them. Whether a
+/// type holds one is the result; `known` are the last parts of the names of those that do, for types that are used by name.
+fn keep_defaults(schema: &mut serde_json::Value, known: &mut HashSet<String>) -> bool {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
+    match schema {
+        serde_json::Value::String(name) => known.contains(&last(name)),
+        serde_json::Value::Array(parts) => {
+            let mut found = false;
+            for part in parts {
+                found |= keep_defaults(part, known);
+            }
+            found
+        }
+        serde_json::Value::Object(object) => {
+            let mut found = object
+                .get("logicalType")
+                .is_some_and(|name| name == "decimal");
+            for part in ["type", "items", "values"] {
+                found |= object
+                    .get_mut(part)
+                    .is_some_and(|part| keep_defaults(part, known));
+            }
+            let fields = object
+                .get_mut("fields")
+                .and_then(serde_json::Value::as_array_mut);
+            for field in fields.into_iter().flatten() {
+                if keep_defaults(field, known) {
+                    found = true;
+                    if let Some(object) = field.as_object_mut()
+                        && let Some(default) = object.remove("default")
+                    {
+                        object.insert(DEFAULT.into(), default);
+                    }
+                }
+            }
+            let name = object.get("name").and_then(serde_json::Value::as_str);
+            if let Some(name) = name.filter(|_| found) {
+                known.insert(last(name));
+            }
+            found
+        }
+        _ => false,
+    }
+}
+
 fn collect_names(schema: &Schema, namespace: &Namespace, names: &mut HashMap<Name, Schema>) {
     let mut inside = namespace.clone();
+    if let Schema::Decimal(decimal) = schema
+        && let Some(name) = decimal.inner.name()
+    {
+        // The name is that of the fixed type that it stands in.
+        names.insert(name.fully_qualified_name(namespace), schema.clone());
+    }
     if let Some(name) = schema.name()
         && !matches!(schema, Schema::Ref { .. })
     {

@@ -4,7 +4,7 @@ use apache_avro::Schema;
 use apache_avro::schema::{Namespace, RecordField, RecordSchema};
 
 use super::attributes::{Attributes, in_both};
-use super::avro::{AvroSchema, type_name};
+use super::avro::{AvroSchema, default_of, type_name};
 use super::default::encode_default;
 use super::key;
 use super::kinds::Kinds;
@@ -596,7 +596,7 @@ impl Compiler<'_> {
         path: String,
         ops: &mut Ops,
     ) -> Result<()> {
-        let Some(default) = &field.default else {
+        let Some(default) = default_of(field) else {
             self.missing.push(path);
             return Ok(());
         };

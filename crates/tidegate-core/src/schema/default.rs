@@ -7,7 +7,7 @@ use apache_avro::Schema;
 use apache_avro::schema::Namespace;
 use serde_json::Value;
 
-use super::avro::{AvroSchema, type_name};
+use super::avro::{AvroSchema, default_of, type_name};
 use crate::encode::{put_bytes, put_long};
 use crate::limits::MAX_DEFAULT_DEPTH;
 
@@ -62,7 +62,7 @@ fn encode(
         Schema::Record(record) => {
             let values = value.as_object().ok_or_else(|| misfit(schema, value))?;
             for field in &record.fields {
-                let item = values.get(&field.name).or(field.default.as_ref());
+                let item = values.get(&field.name).or(default_of(field));
                 let item = item.ok_or_else(|| format!("{value} has no `{}`", field.name))?;
                 encode(avro, &field.schema, &inside, item, out, depth + 1)?;
             }
@@ -111,6 +111,7 @@ fn encode_plain(schema: &Schema, value: &Value, out: &mut Vec<u8>) -> Option<()>
                     .as_slice(),
             );
         }
+        Schema::Decimal(decimal) => return encode_plain(&decimal.inner, value, out),
         Schema::Enum(symbols) => {
             let symbol = value.as_str()?;
             let index = symbols.symbols.iter().position(|known| known == symbol)?;

@@ -308,6 +308,40 @@ fn defaults_of_any_type_fill_fields_without_a_column() {
 }
 
 #[test]
+fn decimals_have_defaults_too() {
+    let fields = r#"
+        {"name": "a", "type": "long"},
+        {"name": "cents", "type": {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}, "default": "\u00ff\u0000"},
+        {"name": "fee", "type": [{"type": "fixed", "name": "Money", "size": 2, "logicalType": "decimal", "precision": 4, "scale": 2}, "null"], "default": "\u0001\u0002"},
+        {"name": "tip", "type": "Money", "default": "\u0000\u0001"},
+        {"name": "none", "type": ["null", "Money"], "default": null},
+        {"name": "all", "type": {"type": "array", "items": "Money"}, "default": ["\u0000\u0002"]},
+        {"name": "sub", "type": {"type": "record", "name": "Sub", "fields": [{"name": "n", "type": "Money", "default": "\u0000\u0003"}, {"name": "m", "type": "Money"}]},
+            "default": {"m": "\u0000\u0004"}}"#;
+    let expected = r#"{"a":1,"cents":"-2.56","fee":"2.58","tip":"0.01","none":null,"all":["0.02"],"sub":{"n":"0.03","m":"0.04"}}"#;
+    let setup = Setup::fields(fields);
+    assert_eq!(setup.clone().json().values("a\n1\n"), [expected]);
+    let avro = setup.run("a\n1\n");
+    let crate::records::fixture::Owned::Record { value, .. } = &avro[0] else {
+        panic!("{avro:?}");
+    };
+    let decoder = crate::decode::Decoder::new(&setup.schema).unwrap();
+    assert_eq!(decoder.to_json(value).unwrap().to_string(), expected);
+    for default in [r#""\u0100""#, "1.5", r#""\u0000\u0000\u0000""#] {
+        let fields = format!(
+            r#"{{"name": "a", "type": "long"}}, {{"name": "d", "type": {{"type": "fixed", "name": "M", "size": 2, "logicalType": "decimal", "precision": 4}}, "default": {default}}}"#
+        );
+        let error = Setup::fields(&fields).error_for("a");
+        assert!(
+            error
+                .to_string()
+                .contains("the default of the field `d` does not fit it"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn named_types_are_found_in_their_namespaces() {
     let schema = r#"{"type": "record", "name": "R", "namespace": "one", "fields": [
         {"name": "a", "type": {"type": "enum", "name": "E", "symbols": ["X", "Y"]}},
