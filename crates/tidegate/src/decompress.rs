@@ -1,8 +1,10 @@
-//! Compressed inputs: gzip and zstd, known by their first bytes whatever the file is called, and read as what is in them.
+//! Compressed inputs: gzip, zstd, bzip2 and xz, known by their first bytes whatever the file is called, and read as what is in them.
 //!
-//! All members of a gzip file and all frames of a zstd file are read, one behind the other. What the input cannot give at present
+//! All members of a gzip file, frames of a zstd file and streams of the others are read, one behind the other. What the input cannot give at present
 //! ([`WouldBlock`](io::ErrorKind::WouldBlock)) and what goes wrong when it is read is handed on; data that cannot be decompressed is an error
 //! of its own. Checksums stand at the end of a member or frame: what was given before that may yet turn out to be wrong.
+
+mod steps;
 
 use std::fmt;
 use std::io::{self, BufReader, Chain, Cursor, Read};
@@ -12,11 +14,13 @@ use flate2::bufread::MultiGzDecoder;
 use zstd::stream::read::Decoder;
 use zstd::zstd_safe;
 
+use steps::{Bzip2, Stepwise, TooLarge, Xz};
+
 /// How much compressed data is read at once.
 const BUFFER: usize = 64 * 1024;
 
-/// So many bytes tell how an input is compressed; a shorter one is not.
-const MAGIC: usize = 4;
+/// So many bytes tell how an input is compressed, at most.
+const MAGIC: usize = 10;
 
 /// The largest window of a zstd frame, as a power of two: 128 MiB, which is what the zstd command itself takes without being told more.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -26,18 +30,82 @@ const WINDOW_LOG_MAX: u32 = 27;
 pub(crate) enum Compression {
     Gzip,
     Zstd,
+    Bzip2,
+    Xz,
+}
+
+/// The bytes from one to another, both included.
+type Bytes = std::ops::RangeInclusive<u8>;
+
+const fn only(byte: u8) -> Bytes {
+    byte..=byte
+}
+
+/// How each of them begins.
+const MAGICS: &[(Compression, &[Bytes])] = &[
+    (
+        Compression::Gzip,
+        &[only(0x1f), only(0x8b), 0..=0xff, 0..=0xff],
+    ),
+    (
+        Compression::Zstd,
+        &[only(0x28), only(0xb5), only(0x2f), only(0xfd)],
+    ),
+    // A frame to be skipped, which some programs write first.
+    (
+        Compression::Zstd,
+        &[0x50..=0x5f, only(0x2a), only(0x4d), only(0x18)],
+    ),
+    (
+        Compression::Xz,
+        &[
+            only(0xfd),
+            only(b'7'),
+            only(b'z'),
+            only(b'X'),
+            only(b'Z'),
+            only(0),
+        ],
+    ),
+    // The letters alone might be the name of a column: behind them stands how a block begins, or how a stream ends that has none.
+    (Compression::Bzip2, &bzip2_magic(*b"1AY&SY")),
+    (
+        Compression::Bzip2,
+        &bzip2_magic([0x17, 0x72, 0x45, 0x38, 0x50, 0x90]),
+    ),
+];
+
+const fn bzip2_magic(next: [u8; 6]) -> [Bytes; MAGIC] {
+    let [one, two, three, four, five, six] = next;
+    [
+        only(b'B'),
+        only(b'Z'),
+        only(b'h'),
+        b'1'..=b'9',
+        only(one),
+        only(two),
+        only(three),
+        only(four),
+        only(five),
+        only(six),
+    ]
 }
 
 impl Compression {
-    /// How data is compressed that begins like this.
-    fn of(start: &[u8]) -> Option<Self> {
-        match start {
-            [0x1f, 0x8b, _, _] => Some(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd] => Some(Self::Zstd),
-            // A frame to be skipped, which some programs write first.
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Some(Self::Zstd),
-            _ => None,
+    /// How data is compressed that begins like this; `Err` if so many more bytes of it may tell.
+    fn of(start: &[u8]) -> Result<Option<Self>, usize> {
+        let mut missing: Option<usize> = None;
+        for (compression, magic) in MAGICS {
+            let fits = start.iter().zip(*magic).all(|(byte, of)| of.contains(byte));
+            if fits && start.len() >= magic.len() {
+                return Ok(Some(*compression));
+            }
+            if fits {
+                let more = magic.len() - start.len();
+                missing = Some(missing.map_or(more, |least| least.min(more)));
+            }
         }
+        missing.map_or(Ok(None), Err)
     }
 
     /// What its data consists of.
@@ -45,6 +113,7 @@ impl Compression {
         match self {
             Self::Gzip => "member",
             Self::Zstd => "frame",
+            Self::Bzip2 | Self::Xz => "stream",
         }
     }
 }
@@ -54,6 +123,8 @@ impl fmt::Display for Compression {
         f.write_str(match self {
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
         })
     }
 }
@@ -62,9 +133,6 @@ impl fmt::Display for Compression {
 pub(crate) fn unsupported(start: &[u8]) -> Option<(&'static str, &'static str)> {
     match start {
         [b'P', b'K', 3, 4, ..] => Some(("zip", "unzip -p")),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(("xz", "xz -dc")),
-        // The letters alone might be the name of a column.
-        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', ..] => Some(("bzip2", "bzip2 -dc")),
         _ => None,
     }
 }
@@ -83,6 +151,8 @@ enum Fault {
     CutOff,
     /// It asks for more memory than it gets.
     Window,
+    /// It is sound as far as can be told, and of a kind that is not read.
+    Unread(io::Error),
     Broken(io::Error),
 }
 
@@ -90,8 +160,13 @@ impl Damage {
     fn new(compression: Compression, error: io::Error, byte: u64) -> Self {
         let fault = if error.kind() == io::ErrorKind::UnexpectedEof {
             Fault::CutOff
-        } else if error.to_string() == window_error() {
+        } else if error.to_string() == window_error()
+            || error.get_ref().is_some_and(|cause| cause.is::<TooLarge>())
+        {
             Fault::Window
+        } else if error.to_string().contains("supported") {
+            // The xz decoder's word for what it leaves out, a check or a chain of filters; its header has a checksum of its own.
+            Fault::Unread(error)
         } else {
             Fault::Broken(error)
         };
@@ -114,10 +189,14 @@ impl Damage {
                 "get the whole file; one that is still being written can be read when that is done"
                     .to_owned()
             }
-            Fault::Window => {
+            Fault::Window if self.compression == Compression::Zstd => {
                 "decompress it first, with `zstd -d --long=31`, or compress it without --long"
                     .to_owned()
             }
+            Fault::Window | Fault::Unread(_) => format!(
+                "decompress it first, with `{name} -dc`, or compress it with `{name} -9`",
+                name = self.compression
+            ),
             Fault::Broken(_) => {
                 format!(
                     "get the file again; `{} -t` tells whether it is sound",
@@ -135,6 +214,14 @@ impl fmt::Display for Damage {
             Fault::CutOff => write!(
                 f,
                 "the {name} data is cut off: it ends at byte {byte}, and the end of its last {part} is missing"
+            ),
+            Fault::Window if self.compression == Compression::Xz => write!(
+                f,
+                "the {name} data has a block near byte {byte} that needs {TooLarge}"
+            ),
+            Fault::Unread(error) => write!(
+                f,
+                "the {name} data has a {part} near byte {byte} of a kind that is not read: {error}"
             ),
             Fault::Window => write!(
                 f,
@@ -166,14 +253,19 @@ enum State<R: Read> {
     /// Its first bytes are not all there yet.
     Unknown(Vec<u8>, R),
     Plain(Start<R>),
-    Gzip(Box<MultiGzDecoder<BufReader<Raw<R>>>>),
-    Zstd(Box<Decoder<'static, BufReader<Raw<R>>>>),
+    Gzip(Box<MultiGzDecoder<Compressed<R>>>),
+    Zstd(Box<Decoder<'static, Compressed<R>>>),
+    Bzip2(Box<Stepwise<Bzip2, Compressed<R>>>),
+    Xz(Box<Stepwise<Xz, Compressed<R>>>),
     /// It ended with an error, which has been told.
     Failed,
 }
 
 /// An input with its first bytes put back.
 type Start<R> = Chain<Cursor<Vec<u8>>, R>;
+
+/// Compressed data, as decoders take it.
+type Compressed<R> = BufReader<Raw<R>>;
 
 /// Compressed data.
 struct Raw<R> {
@@ -206,6 +298,8 @@ impl<R: Read> Content<R> {
         match &self.0 {
             State::Gzip(_) => Some(Compression::Gzip),
             State::Zstd(_) => Some(Compression::Zstd),
+            State::Bzip2(_) => Some(Compression::Bzip2),
+            State::Xz(_) => Some(Compression::Xz),
             State::Unknown(..) | State::Plain(_) | State::Failed => None,
         }
     }
@@ -215,24 +309,34 @@ impl<R: Read> Content<R> {
         let raw = match &self.0 {
             State::Gzip(decoder) => decoder.get_ref(),
             State::Zstd(decoder) => decoder.get_ref(),
+            State::Bzip2(decoder) => decoder.get_ref(),
+            State::Xz(decoder) => decoder.get_ref(),
             State::Unknown(..) | State::Plain(_) | State::Failed => return 0,
         };
         let ahead = raw.buffer().len() as u64;
         raw.get_ref().bytes.saturating_sub(ahead)
     }
 
-    /// Reads the first bytes and chooses.
+    /// Reads the first bytes and chooses. No more of them are asked for than can tell: a pipe may have no others for long.
     fn recognise(&mut self) -> io::Result<()> {
         let State::Unknown(start, input) = &mut self.0 else {
             return Ok(());
         };
-        let missing = MAGIC - start.len();
-        // What came before an error is kept.
-        input.take(missing as u64).read_to_end(start)?;
+        let compression = loop {
+            let missing = match Compression::of(start) {
+                Ok(compression) => break compression,
+                Err(missing) => missing as u64,
+            };
+            let before = start.len();
+            // What came before an error is kept.
+            input.take(missing).read_to_end(start)?;
+            if start.len() == before {
+                break None;
+            }
+        };
         let State::Unknown(start, input) = mem::replace(&mut self.0, State::Failed) else {
             return Ok(());
         };
-        let compression = Compression::of(&start);
         let input = Cursor::new(start).chain(input);
         self.0 = match compression {
             None => State::Plain(input),
@@ -257,6 +361,8 @@ impl<R: Read> State<R> {
                 decoder.window_log_max(WINDOW_LOG_MAX)?;
                 Self::Zstd(Box::new(decoder))
             }
+            Compression::Bzip2 => Self::Bzip2(Box::new(Stepwise::new(Bzip2::new(), raw))),
+            Compression::Xz => Self::Xz(Box::new(Stepwise::new(Xz::new(), raw))),
         })
     }
 }
@@ -264,20 +370,20 @@ impl<R: Read> State<R> {
 impl<R: Read> Read for Content<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.recognise()?;
-        let (read, raw, compression) = match &mut self.0 {
-            State::Plain(input) => return input.read(buffer),
-            State::Gzip(decoder) => {
-                let read = decoder.read(buffer);
-                (read, decoder.get_mut().get_mut(), Compression::Gzip)
-            }
-            State::Zstd(decoder) => {
-                let read = decoder.read(buffer);
-                (read, decoder.get_mut().get_mut(), Compression::Zstd)
-            }
-            State::Unknown(..) | State::Failed => {
-                return Err(io::Error::other("it could not be read before"));
-            }
+        let Some(compression) = self.compression() else {
+            return match &mut self.0 {
+                State::Plain(input) => input.read(buffer),
+                _ => Err(io::Error::other("it could not be read before")),
+            };
         };
+        let (read, raw) = match &mut self.0 {
+            State::Gzip(decoder) => (decoder.read(buffer), decoder.get_mut()),
+            State::Zstd(decoder) => (decoder.read(buffer), decoder.get_mut()),
+            State::Bzip2(decoder) => (decoder.read(buffer), decoder.get_mut()),
+            State::Xz(decoder) => (decoder.read(buffer), decoder.get_mut()),
+            State::Unknown(..) | State::Plain(_) | State::Failed => return Ok(0),
+        };
+        let raw = raw.get_mut();
         let error = match read {
             Err(error) if !mem::take(&mut raw.has_failed) => error,
             read => return read,
@@ -300,6 +406,7 @@ impl<R: Read> Read for Raw<R> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::num::NonZeroU64;
 
     use super::*;
 
@@ -330,6 +437,22 @@ mod tests {
         zstd::encode_all(content, 3).unwrap()
     }
 
+    fn bzip2(content: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// With the check that the xz command takes, in blocks of 64 KiB.
+    fn xz(content: &[u8]) -> Vec<u8> {
+        let mut options = lzma_rust2::XzOptions::with_preset(1);
+        options.set_check_sum_type(lzma_rust2::CheckType::Crc64);
+        options.set_block_size(NonZeroU64::new(64 * 1024));
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
     /// What is read to the end, and the error that ends it.
     fn read(input: impl Read) -> (Vec<u8>, Option<io::Error>) {
         let mut content = Content::new(input);
@@ -354,7 +477,14 @@ mod tests {
             ([zstd(&one), zstd(&two)].concat(), &both),
             ([skipped, zstd(&one), zstd(b""), zstd(&two)].concat(), &both),
             ([gzip(b""), gzip(&two)].concat(), &two),
+            ([bzip2(&one), bzip2(&two)].concat(), &both),
+            ([bzip2(b""), bzip2(b""), bzip2(&two)].concat(), &two),
+            ([xz(&one), xz(&two)].concat(), &both),
+            ([xz(b""), vec![0; 8], xz(&two), vec![0; 4]].concat(), &two),
             (gzip(b""), &Vec::new()),
+            (bzip2(b""), &Vec::new()),
+            (xz(b""), &Vec::new()),
+            (b"BZh91AY&S,b\n".to_vec(), &b"BZh91AY&S,b\n".to_vec()),
             (both.clone(), &both),
             (Vec::new(), &Vec::new()),
             (b"a".to_vec(), &b"a".to_vec()),
@@ -377,8 +507,8 @@ mod tests {
         let rows: Vec<u8> = (0..20_000u32)
             .flat_map(|row| row.to_string().into_bytes())
             .collect();
-        for whole in [gzip(&rows), zstd(&rows)] {
-            for end in [5, 10, whole.len() / 2, whole.len() - 1] {
+        for whole in [gzip(&rows), zstd(&rows), bzip2(&rows), xz(&rows)] {
+            for end in [MAGIC, 14, whole.len() / 2, whole.len() - 1] {
                 let (found, error) = read(&whole[..end]);
                 let error = error.unwrap();
                 assert!(
@@ -405,7 +535,13 @@ mod tests {
         let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
         encoder.include_checksum(true).unwrap();
         encoder.write_all(&rows).unwrap();
-        for whole in [gzip(&rows), encoder.finish().unwrap()] {
+        // Behind what tells the format: data that begins otherwise is not compressed.
+        for whole in [
+            gzip(&rows),
+            encoder.finish().unwrap(),
+            bzip2(&rows),
+            xz(&rows),
+        ] {
             let (mut noticed, bits) = (0, (whole.len() - MAGIC) * 8);
             for bit in MAGIC * 8..whole.len() * 8 {
                 let mut changed = whole.clone();
@@ -432,7 +568,13 @@ mod tests {
             }
         }
         let content = b"a,b\n1,2\n".repeat(9_000);
-        for whole in [gzip(&content), zstd(&content), content.clone()] {
+        for whole in [
+            gzip(&content),
+            zstd(&content),
+            bzip2(&content),
+            xz(&content),
+            content.clone(),
+        ] {
             let (_, error) = read(Broken(&whole[..whole.len() / 2]));
             let error = error.unwrap();
             assert!(Damage::of(&error).is_none(), "{error}");
@@ -458,19 +600,84 @@ mod tests {
 
     #[test]
     fn too_few_bytes_are_not_compressed() {
-        for start in [&[0x1f, 0x8b][..], &[0x1f, 0x8b, 8], &[0x28, 0xb5, 0x2f]] {
+        for start in [
+            &[0x1f, 0x8b][..],
+            &[0x1f, 0x8b, 8],
+            &[0x28, 0xb5, 0x2f],
+            b"\xfd7zXZ",
+            b"BZh91AY&S",
+        ] {
             let (found, error) = read(start);
             assert!(error.is_none() && found == start, "{error:?}");
         }
     }
 
     #[test]
+    fn a_dictionary_that_is_too_large_is_refused_before_it_is_made() {
+        let packed = |dictionary: u32| {
+            let mut options = lzma_rust2::XzOptions::with_preset(0);
+            options.lzma_options.dict_size = dictionary;
+            let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+            encoder.write_all(b"a\n1\n").unwrap();
+            encoder.finish().unwrap()
+        };
+        let (found, error) = read(packed(128 << 20).as_slice());
+        assert!(error.is_none() && found == b"a\n1\n", "{error:?}");
+        let error = read(packed(192 << 20).as_slice()).1.unwrap();
+        assert!(error.to_string().contains("more than 128 MiB"), "{error}");
+        let hint = Damage::of(&error).unwrap().hint();
+        assert!(hint.contains("`xz -dc`"), "{hint}");
+    }
+
+    /// A block that was changed by two filters before it was compressed, which no tool does unless it is told to.
+    #[test]
+    fn what_is_not_read_is_not_called_damage() {
+        let mut options = lzma_rust2::XzOptions::with_preset(0);
+        for kind in [
+            lzma_rust2::FilterType::Delta,
+            lzma_rust2::FilterType::BcjX86,
+        ] {
+            options.prepend_pre_filter(kind, u32::from(kind == lzma_rust2::FilterType::Delta));
+        }
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        encoder.write_all(b"a\n1\n").unwrap();
+        let error = read(encoder.finish().unwrap().as_slice()).1.unwrap();
+        assert!(error.to_string().contains("that is not read"), "{error}");
+        let hint = Damage::of(&error).unwrap().hint();
+        assert!(hint.contains("`xz -dc`"), "{hint}");
+    }
+
+    #[test]
+    fn a_start_is_given_as_soon_as_it_can_be_no_magic() {
+        struct Four<'a>(&'a [u8]);
+        impl Read for Four<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                match self.0.read(buffer)? {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    count => Ok(count),
+                }
+            }
+        }
+        let mut content = Content::new(Four(b"a\n1\n"));
+        let mut found = [0; 4];
+        content.read_exact(&mut found).unwrap();
+        assert_eq!(&found, b"a\n1\n");
+    }
+
+    #[test]
     fn what_was_taken_is_told() {
-        let whole = gzip(&b"a,b\n1,2\n".repeat(50_000));
-        let mut content = Content::new(whole.as_slice());
-        assert_eq!(content.compression(), None);
-        io::copy(&mut content, &mut io::sink()).unwrap();
-        assert_eq!(content.compression(), Some(Compression::Gzip));
-        assert_eq!(content.bytes_taken(), whole.len() as u64);
+        let content = b"a,b\n1,2\n".repeat(50_000);
+        for (whole, compression) in [
+            (gzip(&content), Compression::Gzip),
+            (zstd(&content), Compression::Zstd),
+            (bzip2(&content), Compression::Bzip2),
+            (xz(&content), Compression::Xz),
+        ] {
+            let mut content = Content::new(whole.as_slice());
+            assert_eq!(content.compression(), None);
+            io::copy(&mut content, &mut io::sink()).unwrap();
+            assert_eq!(content.compression(), Some(compression));
+            assert_eq!(content.bytes_taken(), whole.len() as u64);
+        }
     }
 }

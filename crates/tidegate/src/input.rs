@@ -492,27 +492,24 @@ mod tests {
 
     #[test]
     fn what_is_no_csv_is_said_plainly() {
-        for (start, said) in [
-            (&b"PK\x03\x04rest"[..], "zip"),
-            (b"\xfd7zXZ\x00rest", "xz"),
-            (b"BZh91AY&SYrest", "bzip2"),
-        ] {
-            let failure = open(start).unwrap_err();
-            assert_eq!(failure.kind(), Kind::Input);
-            let message = format!("is compressed with {said}, which is not supported");
-            assert!(failure.to_string().ends_with(&message), "{failure}");
-        }
+        let failure = open(b"PK\x03\x04rest").unwrap_err();
+        assert_eq!(failure.kind(), Kind::Input);
+        let message = "is compressed with zip, which is not supported";
+        assert!(failure.to_string().ends_with(message), "{failure}");
         assert_eq!(
             open(b"BZh9,a\n1,2\n").unwrap().header.names(),
             ["BZh9", "a"]
         );
-        let failure = open(b"\x1f\x8b\x08\x00rest").unwrap_err();
-        assert_eq!(failure.kind(), Kind::Input);
-        assert!(
-            failure.full_message().contains("the gzip data is cut off"),
-            "{}",
-            failure.full_message()
-        );
+        for (start, said) in [
+            (&b"\x1f\x8b\x08\x00rest"[..], "the gzip data is cut off"),
+            (b"\xfd7zXZ\x00rest", "the xz data is cut off"),
+            (b"BZh91AY&SYrest", "the bzip2 data is cut off"),
+        ] {
+            let failure = open(start).unwrap_err();
+            assert_eq!(failure.kind(), Kind::Input);
+            let message = failure.full_message();
+            assert!(message.contains(said), "{message}");
+        }
         assert_eq!(open(b"").unwrap_err().kind(), Kind::Input);
         let missing = Input::prepare(
             Path::new("/nowhere/a.csv"),

@@ -91,8 +91,8 @@ impl ResolvedOptions {
         schema_id: Option<u32>,
         registry: Option<&Registry>,
     ) -> Result<(), Failure> {
-        refuse_others(&flags(typed.records)?, &flags(&self.records)?)?;
-        refuse_others(&flags(typed.csv)?, &flags(&self.csv)?)?;
+        refuse_others(&flags(typed.records)?, &flags(&self.records.in_force())?)?;
+        refuse_others(&flags(typed.csv)?, &flags(&self.csv.in_force())?)?;
         if let Some(id) = typed.schema.schema_id
             && schema_id != Some(id)
         {

@@ -380,22 +380,14 @@ fn a_wrong_topic_name_exits_with_2() {
 }
 
 #[test]
-fn formats_that_are_not_read_are_named_with_the_command_that_decompresses_them() {
+fn a_format_that_is_not_read_is_named_with_the_command_that_decompresses_it() {
     let folder = Folder::new();
-    for (start, format, command) in [
-        (&b"PK\x03\x04\x00\x00\x00"[..], "zip", "unzip -p"),
-        (b"\xfd7zXZ\x00\x00\x04", "xz", "xz -dc"),
-        (b"BZh91AY&SY\x00", "bzip2", "bzip2 -dc"),
-    ] {
-        let file = folder.file("a.csv", start);
-        let refused = tidegate(["publish", &file, "-t", "t"])
-            .dir(folder.path("."))
-            .exits(3);
-        let said = format!("{file} is compressed with {format}, which is not supported");
-        assert!(refused.stderr.contains(&said), "{refused}");
-        assert!(
-            refused.stderr.contains(&format!("`{command} {file}`")),
-            "{refused}"
-        );
-    }
+    let file = folder.file("a.csv", b"PK\x03\x04\x00\x00\x00");
+    let refused = tidegate(["publish", &file, "-t", "t"])
+        .dir(folder.path("."))
+        .exits(3);
+    let said = format!("{file} is compressed with zip, which is not supported");
+    assert!(refused.stderr.contains(&said), "{refused}");
+    let said = format!("`unzip -p {file}`");
+    assert!(refused.stderr.contains(&said), "{refused}");
 }

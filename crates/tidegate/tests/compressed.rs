@@ -38,6 +38,21 @@ fn zstd(content: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn bzip2(content: &str) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(content.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// With a checksum, as the xz command writes it.
+fn xz(content: &str) -> Vec<u8> {
+    let mut options = lzma_rust2::XzOptions::with_preset(1);
+    options.set_check_sum_type(lzma_rust2::CheckType::Crc64);
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    encoder.write_all(content.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// Packs the thirds of `content` apart, in the middle of rows.
 fn in_parts(pack: fn(&str) -> Vec<u8>, content: &str) -> Vec<u8> {
     let (one, rest) = content.split_at(content.len() / 3);
@@ -59,6 +74,8 @@ fn what_is_in_a_compressed_file_is_published_and_verified() {
             (gzip(&content), "gzip"),
             (in_parts(gzip, &content), "gzip"),
             (in_parts(zstd, &content), "zstd"),
+            (in_parts(bzip2, &content), "bzip2"),
+            (in_parts(xz, &content), "xz"),
         ] {
             let load = Load::of(cluster, packed);
             let receipt = load.folder.name("receipt.json");
@@ -105,6 +122,8 @@ fn a_killed_load_goes_on_however_its_file_is_packed_by_then() {
             (in_parts(zstd, &content), in_parts(zstd, &content)),
             (in_parts(gzip, &content), content.clone().into_bytes()),
             (content.clone().into_bytes(), in_parts(zstd, &content)),
+            (in_parts(bzip2, &content), in_parts(bzip2, &content)),
+            (in_parts(xz, &content), in_parts(xz, &content)),
         ] {
             let load = Load::of(cluster, before);
             let proxy = load.proxy();
@@ -126,7 +145,7 @@ fn a_file_that_has_grown_by_a_member_is_gone_on_with() {
     for_each_cluster(|cluster| {
         let (content, more) = (usage(300, 1), usage(310, 1));
         let added = &more[content.len()..];
-        for pack in [gzip, zstd] {
+        for pack in [gzip, zstd, bzip2, xz] {
             let load = Load::of(cluster, pack(&content));
             load.publish().exits(0);
             // It is still being written.
@@ -155,13 +174,17 @@ fn a_file_that_has_grown_by_a_member_is_gone_on_with() {
 /// Data of which each part, wherever it is cut or changed, is noticed: behind the header, which holds a time and the like.
 fn damaged(packed: &[u8]) -> impl Iterator<Item = (Vec<u8>, &'static str)> {
     let places = (0..8).map(|part| 12 + (packed.len() - 12) * part / 8);
-    let cut = places.clone().chain([4, packed.len() - 1]);
+    let cut = places.clone().chain([10, packed.len() - 1]);
     let cut = cut.map(|place| (packed[..place].to_vec(), "cut off: it ends at byte"));
-    let changed = places.chain([packed.len() - 1]).map(|place| {
-        let mut bytes = packed.to_vec();
-        bytes[place] ^= 1;
-        (bytes, "data ")
-    });
+    // The low bits of the last byte only fill up the last stream of bzip2.
+    let changed = places.map(|place| (place, 1));
+    let changed = changed
+        .chain([(packed.len() - 1, 0x80)])
+        .map(|(place, bit)| {
+            let mut bytes = packed.to_vec();
+            bytes[place] ^= bit;
+            (bytes, "data ")
+        });
     cut.chain(changed)
 }
 
@@ -170,7 +193,7 @@ fn nothing_is_sent_of_a_damaged_file() {
     for_each_cluster(|cluster| {
         // Much more than is read for the header.
         let content = usage(40_000, 1);
-        for pack in [gzip, zstd] {
+        for pack in [gzip, zstd, bzip2, xz] {
             let packed = in_parts(pack, &content);
             let load = Load::of(cluster, "");
             for (bytes, said) in damaged(&packed) {
@@ -275,7 +298,7 @@ fn a_compressed_stream_is_read_too() {
             let arguments = ["publish", input, "-t", topic, "--create-topic"];
             on(cluster, arguments).args(["--schema", &schema])
         };
-        for packed in [gzip(&usage(5_000, 1)), zstd(&usage(5_000, 1))] {
+        for packed in [gzip, zstd, bzip2, xz].map(|pack| pack(&usage(5_000, 1))) {
             let topic = cluster.unique("packed");
             let sent = publish("-", &topic).input(packed.clone()).exits(0);
             assert!(sent.stderr.contains("a stream unpacked from"), "{sent}");
@@ -292,11 +315,11 @@ fn a_compressed_stream_is_read_too() {
             assert!(made.success());
             let running = publish(&pipe, &topic).start();
             let mut writer = OpenOptions::new().write(true).open(&pipe).unwrap();
-            for byte in &packed[..6] {
+            for byte in &packed[..12] {
                 writer.write_all(&[*byte]).unwrap();
                 thread::sleep(Duration::from_millis(30));
             }
-            writer.write_all(&packed[6..]).unwrap();
+            writer.write_all(&packed[12..]).unwrap();
             drop(writer);
             running.finish().exits(0);
             assert_eq!(count(cluster, &topic), 5_000);
@@ -316,6 +339,8 @@ fn a_schema_is_inferred_from_what_is_in_the_file() {
     let schema = infer("usage.csv", content.as_bytes());
     assert_eq!(infer("usage.csv.gz", &in_parts(gzip, &content)), schema);
     assert_eq!(infer("usage.zst", &in_parts(zstd, &content)), schema);
+    assert_eq!(infer("usage.bz2", &in_parts(bzip2, &content)), schema);
+    assert_eq!(infer("usage.csv.xz", &in_parts(xz, &content)), schema);
 }
 
 /// The first bytes tell, and not the name.

@@ -120,6 +120,11 @@ fn what_does_not_fit_the_job_is_refused() {
             (&["--max-row-size", "1MiB"], 2, "--max-row-size"),
             (&["--schema", &schema], 2, "--schema"),
             (&["--delivery", "at-least-once"], 2, "--delivery"),
+            (&["--quote", "'"], 2, "--quote"),
+            (&["--ragged", "pad"], 2, "--ragged"),
+            (&["--encoding", "latin1"], 2, "--encoding"),
+            (&["--time-zone", "Europe/Zurich"], 2, "--time-zone"),
+            (&["--partitioner", "crc32"], 2, "--partitioner"),
             (&["--partitions", "3"], 6, "1 partition"),
         ] {
             let refused = load.publish().args(flags).exits(code);
@@ -149,6 +154,38 @@ fn what_does_not_fit_the_job_is_refused() {
         std::fs::write(&load.file, usage(2, 1)).unwrap();
         load.publish().exits(3);
         assert_eq!(count(cluster, &load.topic), 20, "nothing was sent");
+    });
+}
+
+#[test]
+fn a_default_that_is_typed_out_later_is_none_that_changed() {
+    for_each_cluster(|cluster| {
+        let load = Load::of(cluster, usage(100, 1));
+        load.kill_after(10, &[]);
+        for flags in [
+            ["--delimiter", ","],
+            ["--quote", "\""],
+            ["--ragged", "error"],
+            ["--encoding", "utf-8"],
+            ["--time-format", "iso"],
+            ["--time-zone", "UTC"],
+            ["--time-ambiguity", "error"],
+            ["--max-row-size", "8MiB"],
+            ["--format", "avro"],
+            ["--key", "timestamp"],
+            ["--key-format", "string"],
+            ["--json-times", "number"],
+            ["--record-timestamp", "now"],
+            ["--partitioner", "murmur2"],
+        ] {
+            load.publish().args(["--dry-run"]).args(flags).exits(0);
+        }
+        let went_on = load
+            .publish()
+            .args(["--quote", "\"", "--verify"])
+            .exits(0)
+            .json();
+        assert_eq!(went_on["verify"]["status"], "same");
     });
 }
 

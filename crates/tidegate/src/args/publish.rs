@@ -47,7 +47,7 @@ pub(crate) enum OnBadRow {
 /// `tidegate publish`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// CSV files, one behind the other, also compressed with gzip or zstd; - reads stdin
+    /// CSV files, one behind the other, also compressed with gzip, zstd, bzip2 or xz; - reads stdin
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Topic to publish to

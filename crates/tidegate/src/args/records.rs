@@ -11,6 +11,7 @@ use tidegate::core::around::{HeaderChoice, TimestampChoice};
 use tidegate::core::key::KeyFormat;
 use tidegate::core::limits::MAX_ROW_SIZE;
 use tidegate::core::partition::Partitioner;
+use tidegate::core::read::CsvFormat;
 
 use crate::encoding;
 use crate::values::{self, Character, Delimiter, Pair, Quote};
@@ -90,6 +91,25 @@ impl CsvArgs {
             delimiter: Some(self.delimiter.unwrap_or_default()),
             max_row_size: Some(self.max_row_size()),
             ..self.clone()
+        }
+    }
+
+    /// The same with the default of each option that can be typed out, for a comparison with what is typed. A position that was written before an
+    /// option was there, or while it was left out, means its default.
+    pub(crate) fn in_force(&self) -> Self {
+        let usual = CsvFormat::default();
+        let mut time_format = self.time_format.clone();
+        if time_format.is_empty() {
+            time_format.push("iso".to_owned());
+        }
+        Self {
+            quote: self.quote.or(Some(Quote(usual.quote))),
+            ragged: self.ragged.or(Some(RaggedChoice::Error)),
+            encoding: self.encoding.clone().or_else(|| Some("utf-8".to_owned())),
+            time_format,
+            time_zone: self.time_zone.clone().or_else(|| Some("UTC".to_owned())),
+            time_ambiguity: self.time_ambiguity.or(Some(AmbiguityChoice::Error)),
+            ..self.resolved()
         }
     }
 
@@ -178,6 +198,22 @@ pub(crate) struct RecordArgs {
 }
 
 impl RecordArgs {
+    /// The same with the default of each option that can be typed out, as [`CsvArgs::in_force`].
+    pub(crate) fn in_force(&self) -> Self {
+        let timestamp = self.record_timestamp.clone();
+        Self {
+            format: Some(self.format()),
+            key_format: Some(self.key_format().into()),
+            json_times: self.json_times.or(Some(JsonTimes::Number)),
+            record_timestamp: timestamp.or_else(|| Some("now".to_owned())),
+            partitioner: match self.partition {
+                Some(_) => None,
+                None => Some(self.partitioner.unwrap_or_default()),
+            },
+            ..self.clone()
+        }
+    }
+
     /// The form of the values.
     pub(crate) fn format(&self) -> Format {
         self.format.unwrap_or(Format::Avro)

@@ -132,7 +132,7 @@ pub(crate) enum SchemaCommand {
 /// `tidegate schema infer`.
 #[derive(Debug, Args)]
 pub(crate) struct InferArgs {
-    /// CSV file, also compressed with gzip or zstd; - reads stdin
+    /// CSV file, also compressed with gzip, zstd, bzip2 or xz; - reads stdin
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Name of the record [default: the file's name]
