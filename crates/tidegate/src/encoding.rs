@@ -5,23 +5,67 @@
 
 use std::io::{self, Read};
 
-use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16LE};
 
 /// How much is decoded at once.
 const BUFFER: usize = 64 * 1024;
 
-/// So many bytes tell UTF-16 by its byte order mark.
-const MARK: usize = 2;
+/// So many bytes show any byte order mark.
+const MARK: usize = 3;
 
-/// The encoding with this name, by the labels of the WHATWG encoding standard; `None` is UTF-8, which needs nothing done.
-pub(crate) fn parse(name: &str) -> Result<Option<&'static Encoding>, String> {
-    match Encoding::for_label(name.as_bytes()) {
-        Some(encoding) if encoding == UTF_8 => Ok(None),
-        Some(encoding) => Ok(Some(encoding)),
-        None => Err(format!(
-            "there is no encoding {name:?}: known are utf-8, utf-16le, utf-16be, windows-1252 (latin1), iso-8859-15, shift_jis and the other labels of the \
-             WHATWG encoding standard"
-        )),
+/// What was said of an input's encoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum NamedEncoding {
+    /// UTF-8, or nothing: UTF-16 where a byte order mark says so.
+    #[default]
+    Utf8,
+    /// UTF-16 in the byte order that its mark says; little-endian without one, as the WHATWG encoding standard has it.
+    Utf16,
+    /// This one and no other.
+    Exactly(&'static Encoding),
+}
+
+impl NamedEncoding {
+    /// The encoding with this name, by the labels of the WHATWG encoding standard.
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
+        match Encoding::for_label(name.as_bytes()) {
+            Some(encoding) if encoding == UTF_8 => Ok(Self::Utf8),
+            // The standard reads this label as little-endian, for pages that say so falsely. A mark knows better.
+            Some(_) if name.trim().eq_ignore_ascii_case("utf-16") => Ok(Self::Utf16),
+            Some(encoding) => Ok(Self::Exactly(encoding)),
+            None => Err(format!(
+                "there is no encoding {name:?}: known are utf-8, utf-16, utf-16le, utf-16be, windows-1252 (latin1), iso-8859-15, shift_jis and the other \
+                 labels of the WHATWG encoding standard"
+            )),
+        }
+    }
+
+    /// What an input is read in that begins with the mark of another encoding, or with none; `None` is UTF-8, which needs nothing done.
+    fn with_mark(self, mark: Option<&'static Encoding>) -> io::Result<Option<&'static Encoding>> {
+        let (named, chosen) = match (self, mark) {
+            (Self::Utf8, mark) => return Ok(mark.filter(|encoding| *encoding != UTF_8)),
+            (Self::Utf16, None) => return Ok(Some(UTF_16LE)),
+            (Self::Utf16, Some(mark)) => ("UTF-16", (mark != UTF_8).then_some(mark)),
+            (Self::Exactly(named), mark) => {
+                let agrees = mark.is_none_or(|mark| mark == named);
+                (named.name(), agrees.then_some(named))
+            }
+        };
+        if let (None, Some(mark)) = (chosen, mark) {
+            let mark = mark.name();
+            let message = format!(
+                "it begins with the byte order mark of {mark}, but --encoding says {named}: without --encoding the mark is followed"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(chosen)
+    }
+}
+
+impl From<Option<&'static Encoding>> for NamedEncoding {
+    /// An encoding that was found out before.
+    fn from(encoding: Option<&'static Encoding>) -> Self {
+        encoding.map_or(Self::Utf8, Self::Exactly)
     }
 }
 
@@ -36,7 +80,7 @@ pub(crate) struct Text<R> {
 
 enum State {
     /// The first bytes are yet to be seen.
-    Undecided,
+    Undecided(NamedEncoding),
     /// The input is its text.
     Plain,
     Decoding(Box<Decoding>),
@@ -57,14 +101,11 @@ struct Decoding {
 }
 
 impl<R: Read> Text<R> {
-    /// The text of `input`, whose encoding is as said, or else UTF-8, unless a byte order mark says UTF-16.
-    pub(crate) fn new(input: R, encoding: Option<&'static Encoding>) -> Self {
+    /// The text of `input`, in the encoding that was named, which its byte order mark must not contradict.
+    pub(crate) fn new(input: R, named: NamedEncoding) -> Self {
         Self {
             input,
-            state: match encoding {
-                None => State::Undecided,
-                Some(encoding) => State::Decoding(Box::new(Decoding::new(encoding))),
-            },
+            state: State::Undecided(named),
             start: Vec::new(),
             given: 0,
         }
@@ -74,7 +115,7 @@ impl<R: Read> Text<R> {
     pub(crate) fn encoding(&self) -> Option<&'static Encoding> {
         match &self.state {
             State::Decoding(decoding) => Some(decoding.encoding),
-            State::Undecided | State::Plain => None,
+            State::Undecided(_) | State::Plain => None,
         }
     }
 
@@ -83,7 +124,7 @@ impl<R: Read> Text<R> {
     }
 
     /// Looks at the first bytes.
-    fn decide(&mut self) -> io::Result<()> {
+    fn decide(&mut self, named: NamedEncoding) -> io::Result<()> {
         while self.start.len() < MARK {
             let mut buffer = [0; MARK];
             let missing = MARK - self.start.len();
@@ -94,19 +135,15 @@ impl<R: Read> Text<R> {
                 Err(error) => return Err(error),
             }
         }
-        let encoding = match self.start.as_slice() {
-            [0xff, 0xfe] => Some(UTF_16LE),
-            [0xfe, 0xff] => Some(UTF_16BE),
-            _ => None,
+        let (mark, length) = match Encoding::for_bom(&self.start) {
+            Some((mark, length)) => (Some(mark), length),
+            None => (None, 0),
         };
-        self.state = match encoding {
+        self.state = match named.with_mark(mark)? {
             None => State::Plain,
             Some(encoding) => {
-                let mut decoding = Decoding::new(encoding);
-                // The mark is no part of the text, and not decoded.
-                decoding.byte = self.start.len() as u64;
-                self.start.clear();
-                State::Decoding(Box::new(decoding))
+                let start = std::mem::take(&mut self.start);
+                State::Decoding(Box::new(Decoding::new(encoding, &start, length)))
             }
         };
         Ok(())
@@ -115,8 +152,8 @@ impl<R: Read> Text<R> {
 
 impl<R: Read> Read for Text<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if matches!(self.state, State::Undecided) {
-            self.decide()?;
+        if let State::Undecided(named) = self.state {
+            self.decide(named)?;
         }
         if self.given < self.start.len() {
             let count = buffer.len().min(self.start.len() - self.given);
@@ -126,21 +163,24 @@ impl<R: Read> Read for Text<R> {
         }
         match &mut self.state {
             State::Decoding(decoding) => decoding.read(&mut self.input, buffer),
-            State::Undecided | State::Plain => self.input.read(buffer),
+            State::Undecided(_) | State::Plain => self.input.read(buffer),
         }
     }
 }
 
 impl Decoding {
-    fn new(encoding: &'static Encoding) -> Self {
+    /// Decodes what follows upon `start`, whose first `mark` bytes are a byte order mark: no part of the text.
+    fn new(encoding: &'static Encoding, start: &[u8], mark: usize) -> Self {
+        let mut raw = vec![0; BUFFER];
+        raw[..start.len()].copy_from_slice(start);
         Self {
             encoding,
-            decoder: encoding.new_decoder_with_bom_removal(),
-            raw: vec![0; BUFFER],
-            rest: 0..0,
+            decoder: encoding.new_decoder_without_bom_handling(),
+            raw,
+            rest: mark..start.len(),
             text: vec![0; BUFFER],
             ready: 0..0,
-            byte: 0,
+            byte: mark as u64,
             has_ended: false,
         }
     }
@@ -213,7 +253,10 @@ mod tests {
     }
 
     fn read(bytes: &[u8], encoding: &str) -> io::Result<String> {
-        let mut text = Text::new(Dribble(bytes, false), parse(encoding).unwrap());
+        let mut text = Text::new(
+            Dribble(bytes, false),
+            NamedEncoding::parse(encoding).unwrap(),
+        );
         let (mut all, mut buffer) = (Vec::new(), [0; 3]);
         loop {
             match text.read(&mut buffer) {
@@ -251,7 +294,39 @@ mod tests {
         }
         assert_eq!(read(b"", "utf-8").unwrap(), "");
         assert_eq!(read(b"x", "utf-8").unwrap(), "x");
-        assert!(parse("klingon").unwrap_err().contains("no encoding"));
+        let unknown = NamedEncoding::parse("klingon").unwrap_err();
+        assert!(unknown.contains("no encoding"), "{unknown}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_followed_where_nothing_contradicts_it() {
+        let text = "a,é\n";
+        let marked = format!("\u{feff}{text}");
+        let little = utf_16(&marked, u16::to_le_bytes);
+        let big = utf_16(&marked, u16::to_be_bytes);
+        for (bytes, name) in [
+            (&little, "utf-16"),
+            (&big, "UTF-16"),
+            (&utf_16(text, u16::to_le_bytes), "utf-16"),
+            (&little, "utf-16le"),
+            (&big, "utf-16be"),
+        ] {
+            assert_eq!(read(bytes, name).unwrap(), text, "{name}");
+        }
+        // A second mark is text: a space of no width.
+        let twice = utf_16(&format!("\u{feff}{marked}"), u16::to_be_bytes);
+        assert_eq!(read(&twice, "utf-16").unwrap(), marked);
+        for (bytes, name, mark) in [
+            (big.as_slice(), "utf-16le", "UTF-16BE"),
+            (&little, "utf-16be", "UTF-16LE"),
+            (&little, "latin1", "UTF-16LE"),
+            (marked.as_bytes(), "latin1", "UTF-8"),
+            (marked.as_bytes(), "utf-16", "UTF-8"),
+        ] {
+            let error = read(bytes, name).unwrap_err().to_string();
+            let expected = format!("begins with the byte order mark of {mark}, but --encoding");
+            assert!(error.contains(&expected), "{name}: {error}");
+        }
     }
 
     #[test]

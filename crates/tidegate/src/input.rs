@@ -17,7 +17,7 @@ use tidegate::core::limits::READ_BUFFER;
 use tidegate::core::read::{CsvFormat, Header, RowReader, Source};
 
 use crate::decompress::{Compression, Content, unsupported};
-use crate::encoding::Text;
+use crate::encoding::{NamedEncoding, Text};
 use crate::failure::{Failure, Kind};
 use crate::progress::{Figures, Progress};
 use crate::report::grouped;
@@ -69,8 +69,8 @@ struct Sample {
 pub(crate) struct InputFormat {
     /// Its rows.
     pub(crate) csv: CsvFormat,
-    /// Its text, where that is said.
-    pub(crate) encoding: Option<&'static Encoding>,
+    /// Its text.
+    pub(crate) encoding: NamedEncoding,
 }
 
 /// What a stream must be: readable on the load's thread.
@@ -284,7 +284,7 @@ impl Input {
             None => Content::plain(input),
         };
         Ok(Unpacked {
-            content: Text::new(content, self.encoding),
+            content: Text::new(content, self.encoding.into()),
             bytes: 0,
             length: Arc::clone(&file.content_length),
         })

@@ -17,7 +17,7 @@ use tidegate::core::schema::{PlanRequest, RecordPlan};
 use crate::args::{
     AmbiguityChoice, CsvArgs, Format, InferenceArgs, JsonTimes, RaggedChoice, RecordArgs,
 };
-use crate::encoding;
+use crate::encoding::NamedEncoding;
 use crate::failure::{Failure, Kind};
 use crate::input::{Input, InputFormat};
 use crate::report::grouped;
@@ -322,12 +322,13 @@ fn input_format(csv: &CsvArgs, delimiter: u8) -> Result<InputFormat, Failure> {
         max_row_size,
     };
     format.check()?;
-    let encoding = csv.encoding.as_deref().map(encoding::parse).transpose();
+    let encoding = csv.encoding.as_deref().map(NamedEncoding::parse);
+    let encoding = encoding
+        .transpose()
+        .map_err(|why| Failure::new(Kind::Usage, why))?;
     Ok(InputFormat {
         csv: format,
-        encoding: encoding
-            .map_err(|why| Failure::new(Kind::Usage, why))?
-            .flatten(),
+        encoding: encoding.unwrap_or_default(),
     })
 }
 

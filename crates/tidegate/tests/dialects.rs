@@ -117,12 +117,13 @@ fn encodings_are_read_as_text() {
             let text = format!("{}{text}", if mark { "\u{feff}" } else { "" });
             text.encode_utf16().flat_map(bytes).collect()
         };
-        let cases: [(Vec<u8>, &[&str]); 5] = [
+        let cases: [(Vec<u8>, &[&str]); 6] = [
             (text.into(), &[]),
             (latin.to_vec(), &["--encoding", "latin1"]),
             (wide(u16::to_le_bytes, true), &[]),
             (wide(u16::to_be_bytes, true), &[]),
             (wide(u16::to_le_bytes, false), &["--encoding", "utf-16le"]),
+            (wide(u16::to_be_bytes, true), &["--encoding", "utf-16"]),
         ];
         for (content, flags) in cases {
             assert_eq!(publish(cluster, &content, flags), expected, "{flags:?}");
@@ -138,6 +139,12 @@ fn encodings_are_read_as_text() {
             refused.stderr.contains("byte 7 is no text in Shift_JIS"),
             "{refused}"
         );
+        let marked = folder.file("marked.csv", wide(u16::to_be_bytes, true));
+        let contradicted = on(cluster, ["publish", &marked, "-t", &topic])
+            .args(["--encoding", "latin1"])
+            .exits(11);
+        let mark = "byte order mark of UTF-16BE, but --encoding says windows-1252";
+        assert!(contradicted.stderr.contains(mark), "{contradicted}");
         let unknown =
             on(cluster, ["publish", &damaged, "-t", &topic]).args(["--encoding", "klingon"]);
         unknown.exits(2);

@@ -13,7 +13,7 @@ use tidegate::core::limits::MAX_ROW_SIZE;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::read::CsvFormat;
 
-use crate::encoding;
+use crate::encoding::NamedEncoding;
 use crate::values::{self, Character, Delimiter, Pair, Quote};
 
 /// How the CSV is written.
@@ -53,7 +53,7 @@ pub(crate) struct CsvArgs {
     #[arg(long, value_enum, value_name = "POLICY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ragged: Option<RaggedChoice>,
-    /// Encoding of the text, such as latin1 or utf-16le [default: utf-8, or utf-16 where a byte order mark says so]
+    /// Encoding of the text, such as latin1 or utf-16 [default: utf-8, or utf-16 where a byte order mark says so]
     #[arg(long, value_name = "NAME", value_parser = known_encoding)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) encoding: Option<String>,
@@ -276,7 +276,7 @@ pub(crate) enum RaggedChoice {
 
 /// The name, if there is an encoding of that name.
 fn known_encoding(name: &str) -> Result<String, String> {
-    encoding::parse(name).map(|_| name.to_owned())
+    NamedEncoding::parse(name).map(|_| name.to_owned())
 }
 
 /// What becomes of a time that a zone's clocks show twice or never.
