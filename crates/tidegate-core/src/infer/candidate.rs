@@ -29,6 +29,22 @@ pub(super) enum Candidate {
     Uuid,
 }
 
+/// A set of candidates.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Candidates(u16);
+
+impl Candidates {
+    pub(super) fn has(self, candidate: Candidate) -> bool {
+        self.0 & 1 << candidate as u16 != 0
+    }
+
+    pub(super) fn add_all(&mut self, candidates: &[Candidate]) {
+        for candidate in candidates {
+            self.0 |= 1 << *candidate as u16;
+        }
+    }
+}
+
 /// What all columns are tested by.
 #[derive(Debug)]
 pub(super) struct Tests {
@@ -169,6 +185,26 @@ impl Candidate {
         })
     }
 
+    /// The wider types that hold a cell which this one holds, as far as that is clear without a test. They need not be asked: of the three units
+    /// of a time, only one is tested for most cells.
+    pub(super) fn implies(self, text: &[u8], tests: &Tests) -> &'static [Self] {
+        // Nanoseconds reach from 1677 to 2262 only, and a pattern may have the year anywhere.
+        let is_near = || {
+            let year = text.get(..4).unwrap_or_default();
+            tests.times.is_empty() && (&b"1678"[..]..=&b"2261"[..]).contains(&year)
+        };
+        match self {
+            Self::TimeMillis => &[Self::TimeMicros],
+            Self::TimestampMillis if is_near() => &[Self::TimestampMicros, Self::TimestampNanos],
+            Self::TimestampMillis => &[Self::TimestampMicros],
+            Self::LocalTimestampMillis if is_near() => {
+                &[Self::LocalTimestampMicros, Self::LocalTimestampNanos]
+            }
+            Self::LocalTimestampMillis => &[Self::LocalTimestampMicros],
+            _ => &[],
+        }
+    }
+
     /// Whether a column of this type may hold the cell, or why not.
     pub(super) fn test(self, text: &[u8], tests: &mut Tests) -> Result<(), Obstacle> {
         match self {
@@ -275,6 +311,9 @@ impl From<Problem> for Obstacle {
     }
 }
 
+/// A number of so few characters is exact enough in a double, and within the range of a long where it is a whole one.
+pub(super) const SHORT_NUMBER: usize = 15;
+
 /// Most significant digits that every double tells apart.
 const DOUBLE_DIGITS: usize = 17;
 
@@ -291,7 +330,7 @@ fn test_double(text: &[u8], format: ValueFormat) -> Result<(), Obstacle> {
         };
     }
     check_digits(text)?;
-    if text.len() <= 15 {
+    if text.len() <= SHORT_NUMBER {
         return Ok(());
     }
     let mantissa = text

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::ColumnReport;
-use super::candidate::{Candidate, Obstacle, Tests, day_pattern, decimal_digits};
+use super::candidate::{
+    Candidate, Candidates, Obstacle, SHORT_NUMBER, Tests, day_pattern, decimal_digits,
+};
 use crate::encode::scalar;
 use crate::encode::{CellFormat, NARROW_DIGITS, NullTokens};
 use crate::read::{Row, show_text};
@@ -134,8 +136,13 @@ impl Column {
             self.example.extend_from_slice(text);
         }
         self.values += 1;
+        let mut held = self.try_number(text);
         for (candidate, ruled_out) in Candidate::ALL.into_iter().zip(&mut self.ruled_out) {
             if ruled_out.is_some() {
+                continue;
+            }
+            if held.has(candidate) {
+                debug_assert_eq!(candidate.test(text, tests), Ok(()));
                 continue;
             }
             let is_day = matches!(candidate, Candidate::DayFirst | Candidate::MonthFirst);
@@ -145,17 +152,16 @@ impl Column {
             } else {
                 candidate.test(text, tests)
             };
-            if let Err(obstacle) = tested {
-                *ruled_out = Some(Evidence {
-                    row: row.number(),
-                    text: show_text(text),
-                    obstacle,
-                });
+            match tested {
+                Ok(()) => held.add_all(candidate.implies(text, tests)),
+                Err(obstacle) => {
+                    *ruled_out = Some(Evidence {
+                        row: row.number(),
+                        text: show_text(text),
+                        obstacle,
+                    });
+                }
             }
-        }
-        if self.is_open(Candidate::Decimal) {
-            let (whole, fraction) = decimal_digits(text).unwrap_or_default();
-            self.digits = (self.digits.0.max(whole), self.digits.1.max(fraction));
         }
         if self.is_open(Candidate::Double) && !self.has_finite {
             self.has_finite = !scalar::is_non_finite_word(text);
@@ -166,6 +172,23 @@ impl Column {
         if self.binary.is_none() && !row.is_ascii() && str::from_utf8(text).is_err() {
             self.binary = Some((row.number(), show_text(text)));
         }
+    }
+
+    /// Counts the digits of a number, whose form alone tells which of the types of numbers hold it if it is short.
+    pub(super) fn try_number(&mut self, text: &[u8]) -> Candidates {
+        let mut held = Candidates::default();
+        if self.is_open(Candidate::Decimal)
+            && let Ok((whole, fraction)) = decimal_digits(text)
+        {
+            self.digits = (self.digits.0.max(whole), self.digits.1.max(fraction));
+            held.add_all(&[Candidate::Decimal]);
+            if text.len() <= SHORT_NUMBER && fraction > 0 {
+                held.add_all(&[Candidate::Double]);
+            } else if text.len() <= SHORT_NUMBER && text.last() != Some(&b'.') {
+                held.add_all(&[Candidate::Long, Candidate::Double]);
+            }
+        }
+        held
     }
 
     fn look_for_words(&mut self, text: &[u8]) {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::candidate::Candidate;
 use super::*;
 use crate::ErrorKind;
 use crate::encode::PLAIN_CELLS;
@@ -458,6 +459,35 @@ fn cell() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn what_a_type_implies_holds(
+        number in "-?[0-9]{1,12}[.]?[0-9]{0,4}",
+        time in "(0|1|2)[0-9]{3}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?(Z|[+-]01:00)?",
+        clock in "[0-2][0-9]:[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?",
+        said: bool,
+    ) {
+        let cells = CellFormat {
+            time_formats: said.then(|| "%Y-%m-%dT%H:%M:%S%.fZ".to_owned()).into_iter().collect(),
+            ..CellFormat::default()
+        };
+        let mut tests = Tests::new(ValueFormat::Avro, &cells).unwrap();
+        for text in [number.as_bytes(), time.as_bytes(), clock.as_bytes()] {
+            for candidate in Candidate::ALL {
+                if candidate.test(text, &mut tests).is_ok() {
+                    for wider in candidate.implies(text, &tests) {
+                        prop_assert_eq!(wider.test(text, &mut tests), Ok(()), "{:?} in {:?}", candidate, wider);
+                    }
+                }
+            }
+        }
+        // Numbers are short-cut in the column itself.
+        let mut column = Column::new(&cells, true);
+        let held = column.try_number(number.as_bytes());
+        for candidate in Candidate::ALL.into_iter().filter(|candidate| held.has(*candidate)) {
+            prop_assert_eq!(candidate.test(number.as_bytes(), &mut tests), Ok(()), "{:?}", candidate);
+        }
+    }
 
     #[test]
     fn a_file_fits_its_own_schema(
