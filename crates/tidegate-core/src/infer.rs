@@ -196,7 +196,8 @@ impl Inference {
         let mut names = Names::default();
         let mut reports = Vec::with_capacity(self.columns.len());
         for (name, column) in self.header.names().iter().zip(&self.columns) {
-            reports.push(column.report(name, names.field(name, reports.len())));
+            let field = names.field(name, reports.len());
+            reports.push(column.report(name, field, options.cells));
         }
         let mut binary = self.header.names().iter().zip(&self.columns);
         let binary = binary.find_map(|(name, column)| {

@@ -51,6 +51,8 @@ pub(super) struct Tests {
     format: ValueFormat,
     /// How each time is written, where the options say so.
     times: Vec<(Candidate, WrittenTime)>,
+    /// The words of booleans that were named, each with its opposite.
+    booleans: Vec<(String, String)>,
     /// Where the encoder writes what it is tried with; kept from cell to cell.
     tried: Vec<u8>,
 }
@@ -79,8 +81,16 @@ impl Tests {
         Ok(Self {
             format,
             times,
+            booleans: cells.booleans.clone(),
             tried: Vec::new(),
         })
+    }
+
+    /// Which of the words that were named for booleans the text is.
+    pub(super) fn named_word(&self, text: &[u8]) -> Option<bool> {
+        let is = |word: &String| text.eq_ignore_ascii_case(word.as_bytes());
+        let found = self.booleans.iter().find(|(yes, no)| is(yes) || is(no));
+        found.map(|(yes, _)| is(yes))
     }
 
     fn written(&self, candidate: Candidate) -> Option<&WrittenTime> {
@@ -169,7 +179,7 @@ impl Candidate {
         }
     }
 
-    fn time_type(self) -> Option<TimeType> {
+    pub(super) fn time_type(self) -> Option<TimeType> {
         use TimeUnit::{Microseconds, Milliseconds, Nanoseconds};
         Some(match self {
             Self::Date => TimeType::Date,
@@ -188,16 +198,18 @@ impl Candidate {
     /// The wider types that hold a cell which this one holds, as far as that is clear without a test. They need not be asked: of the three units
     /// of a time, only one is tested for most cells.
     pub(super) fn implies(self, text: &[u8], tests: &Tests) -> &'static [Self] {
-        // Nanoseconds reach from 1677 to 2262 only, and a pattern may have the year anywhere.
-        let is_near = || {
-            let year = text.get(..4).unwrap_or_default();
-            tests.times.is_empty() && (&b"1678"[..]..=&b"2261"[..]).contains(&year)
-        };
+        // A count of epoch-seconds may be anywhere, and a pattern may have the year anywhere.
+        if !tests.times.is_empty() {
+            return &[];
+        }
+        // Nanoseconds reach from 1677 to 2262 only.
+        let year = text.get(..4).unwrap_or_default();
+        let is_near = (&b"1678"[..]..=&b"2261"[..]).contains(&year);
         match self {
             Self::TimeMillis => &[Self::TimeMicros],
-            Self::TimestampMillis if is_near() => &[Self::TimestampMicros, Self::TimestampNanos],
+            Self::TimestampMillis if is_near => &[Self::TimestampMicros, Self::TimestampNanos],
             Self::TimestampMillis => &[Self::TimestampMicros],
-            Self::LocalTimestampMillis if is_near() => {
+            Self::LocalTimestampMillis if is_near => {
                 &[Self::LocalTimestampMicros, Self::LocalTimestampNanos]
             }
             Self::LocalTimestampMillis => &[Self::LocalTimestampMicros],

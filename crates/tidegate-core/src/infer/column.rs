@@ -7,9 +7,13 @@ use super::candidate::{
     Candidate, Candidates, Obstacle, SHORT_NUMBER, Tests, day_pattern, decimal_digits,
 };
 use crate::encode::scalar;
-use crate::encode::{CellFormat, NARROW_DIGITS, NullTokens};
+use crate::encode::value::TimeType;
+use crate::encode::{CellFormat, NARROW_DIGITS, NullTokens, TimeAmbiguity};
 use crate::read::{Row, show_text};
-use crate::schema::{FALSE_ATTRIBUTE, FORMAT_ATTRIBUTE, NULL_ATTRIBUTE, TRUE_ATTRIBUTE};
+use crate::schema::{
+    FALSE_ATTRIBUTE, FORMAT_ATTRIBUTE, NULL_ATTRIBUTE, TIME_AMBIGUITY_ATTRIBUTE,
+    TIME_ZONE_ATTRIBUTE, TRUE_ATTRIBUTE,
+};
 
 /// Texts that stand for null in a column whose other values are of a narrower type than string, unless others are named.
 pub const USUAL_NULL_TOKENS: [&str; 8] = ["NA", "N/A", "n/a", "#N/A", "NULL", "null", "\\N", "-"];
@@ -62,6 +66,27 @@ impl Seen {
         }
         self.count += 1;
     }
+
+    /// These and others.
+    fn and(self, others: Self) -> Self {
+        let first = match (self.count, others.count) {
+            (_, 0) => self.first,
+            (0, _) => others.first,
+            _ => self.first.min(others.first),
+        };
+        Self {
+            count: self.count + others.count,
+            first,
+        }
+    }
+
+    fn sentence(self) -> String {
+        let Self { count, first } = self;
+        match count {
+            1 => format!("; 1 cell is null, the first in row {first}"),
+            _ => format!("; {count} cells are null, the first in row {first}"),
+        }
+    }
 }
 
 /// What is known about a column.
@@ -86,6 +111,8 @@ pub(super) struct Column {
     /// The words of a boolean, while there is nothing else.
     words: Option<(usize, [bool; 2])>,
     has_other_words: bool,
+    /// Which of the words that were named for booleans were seen, while there is nothing else.
+    named_words: Option<[bool; 2]>,
     /// The first cell that is no UTF-8.
     binary: Option<(u64, String)>,
 }
@@ -105,6 +132,7 @@ impl Column {
             digits: (0, 0),
             words: None,
             has_other_words: false,
+            named_words: (!cells.booleans.is_empty()).then_some([false; 2]),
             binary: None,
         }
     }
@@ -169,6 +197,13 @@ impl Column {
         if !self.has_other_words {
             self.look_for_words(text);
         }
+        if let Some([yes, no]) = &mut self.named_words {
+            match tests.named_word(text) {
+                Some(true) => *yes = true,
+                Some(false) => *no = true,
+                None => self.named_words = None,
+            }
+        }
         if self.binary.is_none() && !row.is_ascii() && str::from_utf8(text).is_err() {
             self.binary = Some((row.number(), show_text(text)));
         }
@@ -231,10 +266,24 @@ impl Column {
         self.is_open(Candidate::DayFirst) && self.is_open(Candidate::MonthFirst)
     }
 
-    /// The words of the booleans it holds.
-    fn boolean_words(&self) -> Option<[&'static str; 2]> {
-        match self.words {
-            Some((pair, [true, true])) if !self.has_other_words => Some(WORDS[pair]),
+    /// The words of the booleans it holds, where both were seen: those that were named come before any other type, as nobody guessed them.
+    fn boolean_words(
+        &self,
+        candidate: Option<Candidate>,
+        cells: &CellFormat,
+    ) -> Option<[Vec<String>; 2]> {
+        if self.named_words == Some([true, true]) {
+            let (yes, no) = cells.booleans.iter().cloned().unzip();
+            return Some([yes, no]);
+        }
+        match (candidate, self.words) {
+            (None, Some((pair, [true, true]))) if !self.has_other_words => {
+                Some(WORDS[pair].map(|word| vec![word.to_owned()]))
+            }
+            // The words that were named would stand for these too.
+            (Some(Candidate::Boolean), _) if !cells.booleans.is_empty() => {
+                Some(["true", "false"].map(|word| vec![word.to_owned()]))
+            }
             _ => None,
         }
     }
@@ -244,79 +293,82 @@ impl Column {
         self.binary.as_ref()
     }
 
-    pub(super) fn report(&self, column: &str, field: String) -> ColumnReport {
+    /// What became of the column. Its field says all that an option says of it, so that its schema alone reads it the same.
+    pub(super) fn report(&self, column: &str, field: String, cells: &CellFormat) -> ColumnReport {
         let candidate = self.candidate();
-        let words = self.boolean_words().filter(|_| candidate.is_none());
+        let words = self.boolean_words(candidate, cells);
         let is_narrow = candidate.is_some() || words.is_some();
-        let mut attributes = Map::new();
         // With a null token an empty string is an empty string.
         let empty_is_null = is_narrow || self.null_tokens.is_empty() || self.values == 0;
-        let mut nulls = self.tokens.count;
-        let mut first = self.tokens.first;
-        let mut add = |seen: Seen| {
-            if seen.count > 0 {
-                first = if nulls == 0 {
-                    seen.first
-                } else {
-                    first.min(seen.first)
-                };
-                nulls += seen.count;
-            }
-        };
-        if empty_is_null {
-            add(self.empty);
-        }
-        let mut why = match words {
-            Some([yes, no]) => format!("all {} values are {yes} or {no}", self.values),
-            None => self.why(candidate),
-        };
-        let seen: Vec<usize> = (0..self.usual.len())
+        let seen_usual: Vec<usize> = (0..self.usual.len())
             .filter(|at| self.usual[*at].count > 0)
             .collect();
-        if !seen.is_empty() {
-            let names: Vec<&str> = seen.iter().map(|at| USUAL_NULL_TOKENS[*at]).collect();
-            if is_narrow {
-                seen.iter().for_each(|at| add(self.usual[*at]));
-                let all: Vec<&str> = std::iter::once("").chain(names.iter().copied()).collect();
-                attributes.insert(NULL_ATTRIBUTE.into(), json!(all));
+        let mut nulls = self.tokens;
+        if empty_is_null {
+            nulls = nulls.and(self.empty);
+        }
+        let mut why = match &words {
+            Some([yes, no]) => {
+                let words: Vec<&str> = yes.iter().chain(no).map(String::as_str).collect();
+                format!("all {} values are {}", self.values, words.join(" or "))
+            }
+            None => self.why(candidate),
+        };
+        let usual: Vec<&str> = seen_usual.iter().map(|at| USUAL_NULL_TOKENS[*at]).collect();
+        let mut tokens: Vec<&str> = cells.null_tokens.iter().map(String::as_str).collect();
+        match usual.as_slice() {
+            [] => {}
+            names if is_narrow => {
+                nulls = seen_usual
+                    .iter()
+                    .fold(nulls, |nulls, at| nulls.and(self.usual[*at]));
+                tokens.extend(names);
                 let verb = if names.len() == 1 { "stands" } else { "stand" };
                 why.push_str(&format!("; {} {verb} for null", names.join(", ")));
-            } else {
-                why.push_str(&format!("; {} is text as well", names.join(", ")));
             }
+            names => why.push_str(&format!("; {} is text as well", names.join(", "))),
         }
-        if nulls > 0 && self.values > 0 {
-            let cells = if nulls == 1 {
-                "1 cell is".to_owned()
-            } else {
-                format!("{nulls} cells are")
-            };
-            why.push_str(&format!("; {cells} null, the first in row {first}"));
+        if nulls.count > 0 && self.values > 0 {
+            why.push_str(&nulls.sentence());
         }
-        let (avro_type, schema) = match (candidate, words) {
-            (Some(candidate), _) => self.typed(candidate, &mut attributes),
-            (None, Some([yes, no])) => {
-                attributes.insert(TRUE_ATTRIBUTE.into(), json!([yes]));
-                attributes.insert(FALSE_ATTRIBUTE.into(), json!([no]));
+        let mut attributes = Map::new();
+        if nulls.count > 0 && !tokens.is_empty() {
+            let empty = empty_is_null.then_some("");
+            let all: Vec<&str> = empty.into_iter().chain(tokens).collect();
+            attributes.insert(NULL_ATTRIBUTE.into(), json!(all));
+        }
+        let (avro_type, schema) = match (words, candidate) {
+            (Some([yes, no]), _) => {
+                attributes.insert(TRUE_ATTRIBUTE.into(), json!(yes));
+                attributes.insert(FALSE_ATTRIBUTE.into(), json!(no));
                 ("boolean".to_owned(), json!("boolean"))
             }
+            (None, Some(candidate)) => self.typed(candidate, cells, &mut attributes),
             (None, None) => ("string".to_owned(), json!("string")),
         };
-        let usual_only = self.values == 0 && self.usual.iter().any(|seen| seen.count > 0);
+        let usual_only = self.values == 0 && !usual.is_empty();
         ColumnReport {
             column: column.to_owned(),
             field,
             avro_type,
             schema,
             attributes,
-            nullable: nulls > 0 || self.values == 0 && !usual_only,
+            nullable: nulls.count > 0 || self.values == 0 && !usual_only,
             why,
         }
     }
 
     /// The name of a type and its schema; what else must be said goes to the attributes.
-    fn typed(&self, candidate: Candidate, attributes: &mut Map<String, Value>) -> (String, Value) {
+    fn typed(
+        &self,
+        candidate: Candidate,
+        cells: &CellFormat,
+        attributes: &mut Map<String, Value>,
+    ) -> (String, Value) {
         let name = candidate.name();
+        if let Some(of) = candidate.time_type() {
+            attributes.extend(written_as(of, cells));
+        }
         let logical = |plain: &str| json!({"type": plain, "logicalType": name});
         match candidate {
             Candidate::Boolean | Candidate::Long | Candidate::Double => {
@@ -391,4 +443,22 @@ impl Column {
         let rows = self.ruled_out.iter().flatten().map(|evidence| evidence.row);
         rows.min().unwrap_or_default()
     }
+}
+
+/// What a field says of times that are written as the options have it.
+fn written_as(of: TimeType, cells: &CellFormat) -> Map<String, Value> {
+    let mut said = Map::new();
+    match cells.time_formats.as_slice() {
+        [] => {}
+        [only] => drop(said.insert(FORMAT_ATTRIBUTE.into(), json!(only))),
+        several => drop(said.insert(FORMAT_ATTRIBUTE.into(), json!(several))),
+    }
+    let zone = cells.time_zone.as_ref();
+    if let Some(zone) = zone.filter(|_| !matches!(of, TimeType::TimeOfDay(_))) {
+        said.insert(TIME_ZONE_ATTRIBUTE.into(), json!(zone));
+        if cells.time_ambiguity != TimeAmbiguity::Error {
+            said.insert(TIME_AMBIGUITY_ATTRIBUTE.into(), json!(cells.time_ambiguity));
+        }
+    }
+    said
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::candidate::Candidate;
 use super::*;
 use crate::ErrorKind;
-use crate::encode::PLAIN_CELLS;
+use crate::encode::{PLAIN_CELLS, TimeAmbiguity};
 use crate::read::CsvFormat;
 use crate::records::fixture::{Owned, Setup};
 
@@ -404,6 +404,34 @@ fn fields_that_no_column_has_are_added() {
 }
 
 #[test]
+fn a_schema_says_what_options_say_of_its_columns() {
+    let cells = CellFormat {
+        null_tokens: vec!["NA".into()],
+        time_formats: vec!["%d.%m.%Y %H:%M".into()],
+        time_zone: Some("Europe/Zurich".into()),
+        time_ambiguity: TimeAmbiguity::Later,
+        booleans: vec![("ja".into(), "nein".into())],
+    };
+    let input = "at,ok,n,s,word\n31.12.2024 14:30,ja,NA,NA,true\n01.01.2025 00:00,Nein,,,false\n";
+    let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
+    let options = InferOptions {
+        cells: &cells,
+        ..options(&[])
+    };
+    let schema: Value =
+        serde_json::from_str(&infer(reader, &options).unwrap().schema_json).unwrap();
+    let expected = json!([
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}, "tidegate.format": "%d.%m.%Y %H:%M",
+            "tidegate.time-zone": "Europe/Zurich", "tidegate.time-ambiguity": "later"},
+        {"name": "ok", "type": "boolean", "tidegate.true": ["ja"], "tidegate.false": ["nein"]},
+        {"name": "n", "type": ["null", "string"], "default": null, "tidegate.null": ["", "NA"]},
+        {"name": "s", "type": ["null", "string"], "default": null, "tidegate.null": ["", "NA"]},
+        {"name": "word", "type": "boolean", "tidegate.true": ["true"], "tidegate.false": ["false"]},
+    ]);
+    assert_eq!(schema["fields"], expected);
+}
+
+#[test]
 fn a_null_token_is_null_and_leaves_empty_strings_alone() {
     let input = "n,s\n1,x\nNA,\n,NA\n";
     let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
@@ -453,8 +481,36 @@ fn cell() -> impl Strategy<Value = String> {
         1 => "-?[0-9]{1,30}([.][0-9]{1,20})?",
         1 => "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
         1 => "20[0-9]{2}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9](\\.[0-9]{1,9})?)?(Z|[+-][01][0-9]:?[03]0)?)?",
+        1 => "(ja|nein|JA)",
+        1 => "[0-3][0-9]\\.[01][0-9]\\.2024 [0-2][0-9]:[0-5][0-9]",
         1 => ".{0,8}",
     ]
+}
+
+/// How cells are written, by options.
+fn cell_format() -> impl Strategy<Value = CellFormat> {
+    let times = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => Just(vec!["iso".to_owned()]),
+        1 => Just(vec!["%d.%m.%Y %H:%M".to_owned()]),
+        1 => Just(vec!["%Y-%m-%dT%H:%M:%S%.f%:z".to_owned(), "%H:%M".to_owned()]),
+        1 => Just(vec!["epoch-seconds".to_owned()]),
+    ];
+    let zone = prop_oneof![Just(None), Just(Some("Europe/Zurich".to_owned()))];
+    let booleans = prop_oneof![
+        Just(Vec::new()),
+        Just(vec![("ja".to_owned(), "nein".to_owned())])
+    ];
+    let ambiguity = prop_oneof![Just(TimeAmbiguity::Error), Just(TimeAmbiguity::Later)];
+    (any::<bool>(), times, zone, ambiguity, booleans).prop_map(
+        |(token, time_formats, time_zone, time_ambiguity, booleans)| CellFormat {
+            null_tokens: token.then(|| "NA".to_owned()).into_iter().collect(),
+            time_formats,
+            time_zone,
+            time_ambiguity,
+            booleans,
+        },
+    )
 }
 
 proptest! {
@@ -494,7 +550,7 @@ proptest! {
         columns in prop::collection::vec(prop::collection::vec(cell(), 6), 1..5),
         rows in 0_usize..6,
         same_kind: bool,
-        token: bool,
+        cells in cell_format(),
         format in prop_oneof![Just(ValueFormat::Avro), Just(ValueFormat::Json)],
         grouped: bool,
     ) {
@@ -508,14 +564,22 @@ proptest! {
         }
         let group_by = if grouped { vec![names[0].clone()] } else { Vec::new() };
         let reader = RowReader::open(input.as_bytes(), CsvFormat::default()).unwrap();
-        let cells = CellFormat { null_tokens: token.then(|| "NA".to_owned()).into_iter().collect(), ..CellFormat::default() };
         let inferred = infer(reader, &InferOptions { record_name: "t", group_by: &group_by, cells: &cells, format, looks_for_nulls: true, sample: None, set: &[], mark_last: None }).unwrap();
         let mut setup = Setup::new(inferred.schema_json);
         setup.group_by = group_by;
         setup.format = format;
         setup.cells = cells;
-        for step in setup.run(&input) {
+        let steps = setup.run(&input);
+        for step in &steps {
             prop_assert!(matches!(step, Owned::Record { .. }), "{step:?}\n{}", setup.schema);
         }
+        // The schema says all that the options say of values; keys are made of texts.
+        setup.cells = CellFormat::default();
+        let value = |step: &Owned| match step {
+            Owned::Record { value, .. } => Some(value.clone()),
+            Owned::Bad(_) => None,
+        };
+        let [alone, together] = [setup.run(&input), steps].map(|steps| steps.iter().map(value).collect::<Vec<_>>());
+        prop_assert_eq!(alone, together, "{}", setup.schema);
     }
 }

@@ -19,11 +19,13 @@ pub const NULL_ATTRIBUTE: &str = "tidegate.null";
 pub const TRUE_ATTRIBUTE: &str = "tidegate.true";
 /// See [`TRUE_ATTRIBUTE`].
 pub const FALSE_ATTRIBUTE: &str = "tidegate.false";
+/// The attribute that names the time zone of times that say none.
+pub const TIME_ZONE_ATTRIBUTE: &str = "tidegate.time-zone";
+/// The attribute that says what becomes of times which that zone shows twice or never.
+pub const TIME_AMBIGUITY_ATTRIBUTE: &str = "tidegate.time-ambiguity";
 
 pub(super) const PREFIX: &str = "tidegate.";
 const DELIMITER: &str = "tidegate.delimiter";
-const TIME_ZONE: &str = "tidegate.time-zone";
-const TIME_AMBIGUITY: &str = "tidegate.time-ambiguity";
 const ROUNDING: &str = "tidegate.rounding";
 const KNOWN: [&str; 9] = [
     COLUMN_ATTRIBUTE,
@@ -32,8 +34,8 @@ const KNOWN: [&str; 9] = [
     TRUE_ATTRIBUTE,
     FALSE_ATTRIBUTE,
     DELIMITER,
-    TIME_ZONE,
-    TIME_AMBIGUITY,
+    TIME_ZONE_ATTRIBUTE,
+    TIME_AMBIGUITY_ATTRIBUTE,
     ROUNDING,
 ];
 
@@ -69,8 +71,8 @@ impl Attributes {
                 TRUE_ATTRIBUTE => yes = Some(given.texts()?),
                 FALSE_ATTRIBUTE => no = Some(given.texts()?),
                 DELIMITER => found.delimiter = Some(given.text()?.to_owned()),
-                TIME_ZONE => found.time_zone = Some(given.text()?.to_owned()),
-                TIME_AMBIGUITY => {
+                TIME_ZONE_ATTRIBUTE => found.time_zone = Some(given.text()?.to_owned()),
+                TIME_AMBIGUITY_ATTRIBUTE => {
                     found.time_ambiguity = Some(given.word("error, earlier and later")?);
                 }
                 ROUNDING => found.rounding = Some(given.word("half-even, half-up and down")?),

@@ -22,7 +22,8 @@ use crate::partition::Partitioner;
 use crate::read::{Header, Row};
 
 pub use attributes::{
-    COLUMN_ATTRIBUTE, FALSE_ATTRIBUTE, FORMAT_ATTRIBUTE, NULL_ATTRIBUTE, TRUE_ATTRIBUTE,
+    COLUMN_ATTRIBUTE, FALSE_ATTRIBUTE, FORMAT_ATTRIBUTE, NULL_ATTRIBUTE, TIME_AMBIGUITY_ATTRIBUTE,
+    TIME_ZONE_ATTRIBUTE, TRUE_ATTRIBUTE,
 };
 pub use avro::record_name;
 pub(crate) use avro::{AvroSchema, is_duration, time_type};
