@@ -20,6 +20,7 @@ pub use column::USUAL_NULL_TOKENS;
 
 mod candidate;
 mod column;
+mod day;
 
 /// What inference is asked.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,6 @@
 //! The types that a column may turn out to have, and what speaks against each.
 
+use super::day::Day;
 use crate::Result;
 use crate::encode::scalar::{self, Problem};
 use crate::encode::time::{self, TimeUnit};
@@ -18,6 +19,9 @@ pub(super) enum Candidate {
     /// A day written with the day before the month, or the other way round.
     DayFirst,
     MonthFirst,
+    /// The same with a time of day behind it.
+    DayFirstTime,
+    MonthFirstTime,
     TimeMillis,
     TimeMicros,
     TimestampMillis,
@@ -31,16 +35,16 @@ pub(super) enum Candidate {
 
 /// A set of candidates.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Candidates(u16);
+pub(super) struct Candidates(u32);
 
 impl Candidates {
     pub(super) fn has(self, candidate: Candidate) -> bool {
-        self.0 & 1 << candidate as u16 != 0
+        self.0 & 1 << candidate as u32 != 0
     }
 
     pub(super) fn add_all(&mut self, candidates: &[Candidate]) {
         for candidate in candidates {
-            self.0 |= 1 << *candidate as u16;
+            self.0 |= 1 << *candidate as u32;
         }
     }
 }
@@ -51,6 +55,8 @@ pub(super) struct Tests {
     format: ValueFormat,
     /// How each time is written, where the options say so.
     times: Vec<(Candidate, WrittenTime)>,
+    /// Times in the time zone that was named.
+    zoned: Option<WrittenTime>,
     /// The words of booleans that were named, each with its opposite.
     booleans: Vec<(String, String)>,
     /// Where the encoder writes what it is tried with; kept from cell to cell.
@@ -59,13 +65,13 @@ pub(super) struct Tests {
 
 impl Tests {
     pub(super) fn new(format: ValueFormat, cells: &CellFormat) -> Result<Self> {
+        let zone = cells.time_zone.as_deref().map(time_zone).transpose()?;
         let mut times = Vec::new();
         if !cells.time_formats.is_empty() || cells.time_zone.is_some() {
             let form = match cells.time_formats.as_slice() {
                 [] => TimeForm::Iso,
                 formats => TimeForm::parse(formats)?,
             };
-            let zone = cells.time_zone.as_deref().map(time_zone).transpose()?;
             for candidate in Candidate::ALL {
                 if let Some(of) = candidate.time_type() {
                     let time = WrittenTime {
@@ -81,6 +87,12 @@ impl Tests {
         Ok(Self {
             format,
             times,
+            zoned: zone.map(|zone| WrittenTime {
+                of: TimeType::Timestamp(TimeUnit::Milliseconds),
+                form: TimeForm::Iso,
+                zone: Some(zone),
+                ambiguity: cells.time_ambiguity,
+            }),
             booleans: cells.booleans.clone(),
             tried: Vec::new(),
         })
@@ -102,7 +114,7 @@ impl Tests {
 }
 
 impl Candidate {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Boolean,
         Self::Long,
         Self::Double,
@@ -110,6 +122,8 @@ impl Candidate {
         Self::Date,
         Self::DayFirst,
         Self::MonthFirst,
+        Self::DayFirstTime,
+        Self::MonthFirstTime,
         Self::TimeMillis,
         Self::TimeMicros,
         Self::TimestampMillis,
@@ -129,6 +143,7 @@ impl Candidate {
             Self::Double => "double",
             Self::Decimal => "decimal",
             Self::Date | Self::DayFirst | Self::MonthFirst => "date",
+            Self::DayFirstTime | Self::MonthFirstTime => "time behind a day",
             Self::TimeMillis => "time-millis",
             Self::TimeMicros => "time-micros",
             Self::TimestampMillis => "timestamp-millis",
@@ -151,6 +166,8 @@ impl Candidate {
             Self::Date => "days",
             Self::DayFirst => "days, written with the day before the month",
             Self::MonthFirst => "days, written with the month before the day",
+            Self::DayFirstTime => "times, written with the day before the month",
+            Self::MonthFirstTime => "times, written with the month before the day",
             Self::TimeMillis => "times of day, to the millisecond",
             Self::TimeMicros => "times of day, to the microsecond",
             Self::TimestampMillis => "points in time, to the millisecond",
@@ -170,6 +187,8 @@ impl Candidate {
             Self::Decimal => Some(Self::Double),
             Self::DayFirst => Some(Self::MonthFirst),
             Self::MonthFirst => Some(Self::DayFirst),
+            Self::DayFirstTime => Some(Self::MonthFirstTime),
+            Self::MonthFirstTime => Some(Self::DayFirstTime),
             Self::TimeMicros => Some(Self::TimeMillis),
             Self::TimestampMicros => Some(Self::TimestampMillis),
             Self::TimestampNanos => Some(Self::TimestampMicros),
@@ -238,12 +257,39 @@ impl Candidate {
             }
             Self::Double => test_double(text, tests.format),
             Self::Decimal => decimal_digits(text).map(drop),
-            Self::DayFirst | Self::MonthFirst => {
-                day_pattern(text, self == Self::DayFirst).map(drop)
+            Self::DayFirst | Self::MonthFirst | Self::DayFirstTime | Self::MonthFirstTime => {
+                self.read_day(text, tests).map(drop)
             }
             Self::Uuid => test_uuid(text),
             time => time.test_time(text, tests),
         }
+    }
+
+    /// Whether the day comes before the month.
+    pub(super) fn is_day_first(self) -> bool {
+        matches!(self, Self::DayFirst | Self::DayFirstTime)
+    }
+
+    /// Whether it is a day that does not begin with its year.
+    pub(super) fn is_written_day(self) -> bool {
+        matches!(self, Self::DayFirst | Self::MonthFirst) || self.has_clock()
+    }
+
+    /// Whether it is one with a time behind it.
+    pub(super) fn has_clock(self) -> bool {
+        matches!(self, Self::DayFirstTime | Self::MonthFirstTime)
+    }
+
+    /// The cell as a day that does not begin with its year.
+    pub(super) fn read_day(self, text: &[u8], tests: &mut Tests) -> Result<Day, Obstacle> {
+        let day = Day::read(text, self.is_day_first())?;
+        if day.form.has_time() != self.has_clock() {
+            return Err(Obstacle::Form);
+        }
+        if let (true, Some(zoned)) = (self.has_clock(), &tests.zoned) {
+            zoned.parse(day.iso().as_bytes())?;
+        }
+        Ok(day)
     }
 
     fn test_time(self, text: &[u8], tests: &mut Tests) -> Result<(), Obstacle> {
@@ -387,44 +433,6 @@ fn check_digits(text: &[u8]) -> Result<(), Obstacle> {
         [b'+', ..] => Err(Obstacle::PlusSign),
         [b'0', b'0'..=b'9', ..] | [b'-', b'0', b'0'..=b'9', ..] => Err(Obstacle::LeadingZero),
         _ => Ok(()),
-    }
-}
-
-/// The pattern of a day such as `31/12/2024`, if there is such a day. With points the day always comes first.
-pub(super) fn day_pattern(text: &[u8], day_first: bool) -> Result<&'static str, Obstacle> {
-    let [a, b, separator, c, d, other, year @ ..] = text else {
-        return Err(Obstacle::Form);
-    };
-    let digits = [*a, *b, *c, *d];
-    let is_form = digits.iter().chain(year).all(u8::is_ascii_digit) && year.len() == 4;
-    if !is_form || separator != other {
-        return Err(Obstacle::Form);
-    }
-    let pattern = match (separator, day_first) {
-        (b'/', true) => "%d/%m/%Y",
-        (b'/', false) => "%m/%d/%Y",
-        (b'-', true) => "%d-%m-%Y",
-        (b'-', false) => "%m-%d-%Y",
-        (b'.', true) => "%d.%m.%Y",
-        _ => return Err(Obstacle::Form),
-    };
-    let number = |digits: &[u8]| {
-        digits
-            .iter()
-            .fold(0_i16, |number, digit| number * 10 + i16::from(digit - b'0'))
-    };
-    let (first, second) = (number(&digits[..2]), number(&digits[2..]));
-    let (day, month) = if day_first {
-        (first, second)
-    } else {
-        (second, first)
-    };
-    let [Ok(day), Ok(month)] = [day, month].map(i8::try_from) else {
-        return Err(Obstacle::Range);
-    };
-    match jiff::civil::Date::new(number(year), month, day) {
-        Ok(_) => Ok(pattern),
-        Err(_) => Err(Obstacle::Range),
     }
 }
 

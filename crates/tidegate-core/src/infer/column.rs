@@ -3,9 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::ColumnReport;
-use super::candidate::{
-    Candidate, Candidates, Obstacle, SHORT_NUMBER, Tests, day_pattern, decimal_digits,
-};
+use super::candidate::{Candidate, Candidates, Obstacle, SHORT_NUMBER, Tests, decimal_digits};
+use super::day::DayForm;
 use crate::encode::scalar;
 use crate::encode::value::TimeType;
 use crate::encode::{CellFormat, NARROW_DIGITS, NullTokens, TimeAmbiguity};
@@ -89,6 +88,27 @@ impl Seen {
     }
 }
 
+/// What is known of days that do not begin with their year.
+#[derive(Debug, Default)]
+struct Days {
+    form: Option<DayForm>,
+    /// The most digits behind the seconds.
+    fraction: usize,
+    /// Whether nanoseconds do not reach all of them.
+    are_far: bool,
+}
+
+impl Days {
+    /// The unit that holds their times.
+    fn unit(&self) -> &'static str {
+        match self.fraction {
+            0..=3 => "millis",
+            4..=6 => "micros",
+            _ => "nanos",
+        }
+    }
+}
+
 /// What is known about a column.
 #[derive(Debug)]
 pub(super) struct Column {
@@ -108,6 +128,7 @@ pub(super) struct Column {
     has_finite: bool,
     /// The most digits before the point, and behind it.
     digits: (usize, usize),
+    days: Days,
     /// The words of a boolean, while there is nothing else.
     words: Option<(usize, [bool; 2])>,
     has_other_words: bool,
@@ -130,6 +151,7 @@ impl Column {
             usual: [Seen::default(); USUAL_NULL_TOKENS.len()],
             has_finite: false,
             digits: (0, 0),
+            days: Days::default(),
             words: None,
             has_other_words: false,
             named_words: (!cells.booleans.is_empty()).then_some([false; 2]),
@@ -165,25 +187,23 @@ impl Column {
         }
         self.values += 1;
         let mut held = self.try_number(text);
-        for (candidate, ruled_out) in Candidate::ALL.into_iter().zip(&mut self.ruled_out) {
-            if ruled_out.is_some() {
+        for candidate in Candidate::ALL {
+            if !self.is_open(candidate) {
                 continue;
             }
             if held.has(candidate) {
                 debug_assert_eq!(candidate.test(text, tests), Ok(()));
                 continue;
             }
-            let is_day = matches!(candidate, Candidate::DayFirst | Candidate::MonthFirst);
-            let tested = if is_day && text.get(2) != self.example.get(2) {
-                // One pattern is for all of them.
-                Err(Obstacle::Form)
+            let tested = if candidate.is_written_day() {
+                self.test_day(candidate, text, tests)
             } else {
                 candidate.test(text, tests)
             };
             match tested {
                 Ok(()) => held.add_all(candidate.implies(text, tests)),
                 Err(obstacle) => {
-                    *ruled_out = Some(Evidence {
+                    self.ruled_out[candidate as usize] = Some(Evidence {
                         row: row.number(),
                         text: show_text(text),
                         obstacle,
@@ -207,6 +227,22 @@ impl Column {
         if self.binary.is_none() && !row.is_ascii() && str::from_utf8(text).is_err() {
             self.binary = Some((row.number(), show_text(text)));
         }
+    }
+
+    /// Tests a day that does not begin with its year. One pattern is for all of them.
+    fn test_day(
+        &mut self,
+        candidate: Candidate,
+        text: &[u8],
+        tests: &mut Tests,
+    ) -> Result<(), Obstacle> {
+        let day = candidate.read_day(text, tests)?;
+        if *self.days.form.get_or_insert(day.form) != day.form {
+            return Err(Obstacle::Form);
+        }
+        self.days.fraction = self.days.fraction.max(day.fraction);
+        self.days.are_far |= !day.is_near();
+        Ok(())
     }
 
     /// Counts the digits of a number, whose form alone tells which of the types of numbers hold it if it is short.
@@ -254,7 +290,9 @@ impl Column {
                 && match candidate {
                     Candidate::Double => self.has_finite,
                     Candidate::Decimal => self.digits.0 + self.digits.1 <= NARROW_DIGITS,
-                    Candidate::DayFirst | Candidate::MonthFirst => !self.is_ambiguous(),
+                    day if day.is_written_day() => {
+                        !self.is_ambiguous() && (self.days.fraction <= 6 || !self.days.are_far)
+                    }
                     _ => true,
                 }
         };
@@ -263,7 +301,11 @@ impl Column {
 
     /// Days that could be written either way.
     fn is_ambiguous(&self) -> bool {
-        self.is_open(Candidate::DayFirst) && self.is_open(Candidate::MonthFirst)
+        let days = [Candidate::DayFirst, Candidate::MonthFirst];
+        let times = [Candidate::DayFirstTime, Candidate::MonthFirstTime];
+        [days, times]
+            .iter()
+            .any(|either| either.iter().all(|candidate| self.is_open(*candidate)))
     }
 
     /// The words of the booleans it holds, where both were seen: those that were named come before any other type, as nobody guessed them.
@@ -381,10 +423,25 @@ impl Column {
                 });
                 (format!("decimal({precision}, {scale})"), schema)
             }
-            Candidate::DayFirst | Candidate::MonthFirst => {
-                let pattern = day_pattern(&self.example, candidate == Candidate::DayFirst);
-                attributes.insert(FORMAT_ATTRIBUTE.into(), json!(pattern.unwrap_or("iso")));
-                (name.to_owned(), logical("int"))
+            day if day.is_written_day() => {
+                let has_fraction = self.days.fraction > 0;
+                let pattern = self
+                    .days
+                    .form
+                    .map(|form| form.pattern(day.is_day_first(), has_fraction));
+                attributes.insert(FORMAT_ATTRIBUTE.into(), json!(pattern));
+                if !day.has_clock() {
+                    return (name.to_owned(), logical("int"));
+                }
+                let local = if cells.time_zone.is_some() {
+                    ""
+                } else {
+                    "local-"
+                };
+                let name = format!("{local}timestamp-{}", self.days.unit());
+                attributes.extend(zone_of(cells));
+                let schema = json!({"type": "long", "logicalType": name});
+                (name, schema)
             }
             Candidate::Date | Candidate::TimeMillis => (name.to_owned(), logical("int")),
             Candidate::Uuid => (name.to_owned(), logical("string")),
@@ -453,8 +510,16 @@ fn written_as(of: TimeType, cells: &CellFormat) -> Map<String, Value> {
         [only] => drop(said.insert(FORMAT_ATTRIBUTE.into(), json!(only))),
         several => drop(said.insert(FORMAT_ATTRIBUTE.into(), json!(several))),
     }
-    let zone = cells.time_zone.as_ref();
-    if let Some(zone) = zone.filter(|_| !matches!(of, TimeType::TimeOfDay(_))) {
+    if !matches!(of, TimeType::TimeOfDay(_)) {
+        said.extend(zone_of(cells));
+    }
+    said
+}
+
+/// What a field says of a time zone that the options have.
+fn zone_of(cells: &CellFormat) -> Map<String, Value> {
+    let mut said = Map::new();
+    if let Some(zone) = &cells.time_zone {
         said.insert(TIME_ZONE_ATTRIBUTE.into(), json!(zone));
         if cells.time_ambiguity != TimeAmbiguity::Error {
             said.insert(TIME_AMBIGUITY_ATTRIBUTE.into(), json!(cells.time_ambiguity));

@@ -174,6 +174,36 @@ const COLUMNS: &[(&[&str], &str, &str)] = &[
     (&["01.02.2024"], "date", "its one value is a date"),
     (&["1/2/24"], "string", "`1/2/24` in row 1 is text"),
     (
+        &["1/2/2024", "31/12/2024"],
+        "date",
+        "all 2 values are days, written with the day before the month; `31/12/2024` in row 2 is out of the range of a date",
+    ),
+    (
+        &["1.2.2024 9:05", "31.12.2024 14:30"],
+        "local-timestamp-millis",
+        "all 2 values are times, written with the day before the month",
+    ),
+    (
+        &["12/31/2024 2:30:00 PM", "1/1/2025 12:00:00 am"],
+        "local-timestamp-millis",
+        "all 2 values are times, written with the month before the day; `12/31/2024 2:30:00 PM` in row 1 is out of the range of a time behind a day",
+    ),
+    (
+        &["31/12/2024 14:30:00.123456"],
+        "local-timestamp-micros",
+        "its one value is a time behind a day; `31/12/2024 14:30:00.123456` in row 1 is out of the range of a time behind a day",
+    ),
+    (
+        &["1/2/2024 14:30", "3/4/2024 14:30"],
+        "string",
+        "day and month cannot be told apart in `1/2/2024 14:30` and all others: --time-format says which comes first",
+    ),
+    (
+        &["31/12/2024 14:30", "31/12/2024"],
+        "string",
+        "`31/12/2024` in row 2 is no time behind a day",
+    ),
+    (
         &["12:30", "23:59:59.5"],
         "time-millis",
         "all 2 values are times of day, to the millisecond",
@@ -404,6 +434,16 @@ fn fields_that_no_column_has_are_added() {
 }
 
 #[test]
+fn days_with_times_behind_them_are_read_as_they_are_meant() {
+    let input = "at\n12/31/2024 2:30:00 PM\n1/1/2025 12:00:00 am\n12/31/2024 12:00:00 PM\n";
+    let values = Setup::new(infer_text(input).schema_json)
+        .json()
+        .values(input);
+    let expected = [1_735_655_400_000_i64, 1_735_689_600_000, 1_735_646_400_000];
+    assert_eq!(values, expected.map(|count| format!("{{\"at\":{count}}}")));
+}
+
+#[test]
 fn a_schema_says_what_options_say_of_its_columns() {
     let cells = CellFormat {
         null_tokens: vec!["NA".into()],
@@ -482,7 +522,8 @@ fn cell() -> impl Strategy<Value = String> {
         1 => "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
         1 => "20[0-9]{2}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9](\\.[0-9]{1,9})?)?(Z|[+-][01][0-9]:?[03]0)?)?",
         1 => "(ja|nein|JA)",
-        1 => "[0-3][0-9]\\.[01][0-9]\\.2024 [0-2][0-9]:[0-5][0-9]",
+        3 => "[0-3]?[0-9][/.-][01]?[0-9][/.-](0999|1600|2024)([ T][0-2]?[0-9]:[0-5][0-9](:[0-5][0-9](\\.[0-9]{1,9})?)?( [AaPp][Mm])?)?",
+        1 => "(31/10/2024 01:30|31/03/2024 02:30|31/03/2024 03:30)",
         1 => ".{0,8}",
     ]
 }
