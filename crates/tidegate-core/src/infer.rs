@@ -57,8 +57,10 @@ pub struct Inferred {
     pub rows: u64,
     /// Rows that could not be read, and so have no say.
     pub bad_rows: u64,
-    /// The first cell that is no UTF-8, and where it stands: a row with one will be refused.
-    pub binary: Option<String>,
+    /// Cells that are no UTF-8: a row with one will be refused.
+    pub not_utf8: u64,
+    /// The first of them, and where it stands.
+    pub first_not_utf8: Option<String>,
 }
 
 /// A field that no column has.
@@ -200,14 +202,15 @@ impl Inference {
             let field = names.field(name, reports.len());
             reports.push(column.report(name, field, options.cells));
         }
-        let mut binary = self.header.names().iter().zip(&self.columns);
-        let binary = binary.find_map(|(name, column)| {
-            let (row, text) = column.binary()?;
-            Some(format!("{text} in row {row}, column `{name}`"))
-        });
+        let columns = || self.header.names().iter().zip(&self.columns);
+        let binary = columns().map(|(name, column)| (name, column.binary()));
+        let first = binary.clone().filter(|(_, (count, ..))| *count > 0);
+        let first = first.min_by_key(|(_, (_, row, _))| *row);
         let added = added_fields(&reports, options)?;
         Ok(Inferred {
-            binary,
+            not_utf8: binary.map(|(_, (count, ..))| count).sum(),
+            first_not_utf8: first
+                .map(|(name, (_, row, text))| format!("{text} in row {row}, column `{name}`")),
             schema_json: schema_json(&reports, &added, options)?,
             added,
             columns: reports,

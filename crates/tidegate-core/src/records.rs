@@ -8,7 +8,7 @@ use std::io::Read;
 
 use crate::around::Surroundings;
 use crate::digest::PrefixDigest;
-use crate::encode::{CellError, Op, SchemaIds, ValueFormat, confluent_header};
+use crate::encode::{CellError, ENCODING_HINT, Op, SchemaIds, ValueFormat, confluent_header};
 use crate::error::ErrorPosition;
 use crate::group::{GroupStep, Grouping};
 use crate::key::KeyBuffer;
@@ -366,7 +366,7 @@ pub(crate) fn bad_cell(plan: &RecordPlan, ops: &[Op], row: &Row<'_>, error: Cell
 #[cold]
 pub(crate) fn bad_key(plan: &RecordPlan, row: &Row<'_>, column: usize) -> BadRow {
     let reason = format!(
-        "expected a key in UTF-8, found {}",
+        "expected a key in UTF-8, found {}: {ENCODING_HINT}",
         crate::read::show_text(row.field(column))
     );
     bad_row(

@@ -153,10 +153,12 @@ fn a_file_is_published_with_its_own_schema() {
 #[test]
 fn what_is_no_text_is_told() {
     let folder = Folder::new();
-    let file = folder.file("latin.csv", b"a,b\n1,Z\xfcrich\n");
+    let file = folder.file("latin.csv", b"a,b\n1,Z\xfcrich\nB\xe4r,G\xf6\n");
     let inferred = tidegate(["schema", "infer", &file]).exits(0);
     assert!(
-        inferred.stderr.contains("row 1, column `b` is not UTF-8"),
+        inferred
+            .stderr
+            .contains("3 cells are not UTF-8, the first `Z\\xfcrich` in row 1, column `b`"),
         "{inferred}"
     );
     let decoded = tidegate(["schema", "infer", &file, "--encoding", "latin1"]).exits(0);

@@ -233,6 +233,9 @@ pub(crate) struct CellError {
     pub(crate) problem: Problem,
 }
 
+/// What to do about text that is not UTF-8.
+pub(crate) const ENCODING_HINT: &str = "--encoding says what the text is in, such as latin1";
+
 impl CellError {
     /// What was expected and what was found, for people. `ops` are those that failed, over `row`.
     #[cold]
@@ -251,6 +254,9 @@ impl CellError {
             }
         };
         let what = match self.problem {
+            Problem::NotWrittenAsOne if str::from_utf8(row.field(self.column)).is_err() => {
+                return format!("expected {expected}, found {found}: {ENCODING_HINT}");
+            }
             Problem::NotWrittenAsOne => return format!("expected {expected}, found {found}"),
             Problem::NotInJson => {
                 return format!("expected a finite number, found {found}, which JSON cannot hold");

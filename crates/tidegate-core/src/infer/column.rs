@@ -134,8 +134,9 @@ pub(super) struct Column {
     has_other_words: bool,
     /// Which of the words that were named for booleans were seen, while there is nothing else.
     named_words: Option<[bool; 2]>,
-    /// The first cell that is no UTF-8.
-    binary: Option<(u64, String)>,
+    /// Cells that are no UTF-8, and the first of them.
+    binary: Seen,
+    first_binary: String,
 }
 
 impl Column {
@@ -155,7 +156,8 @@ impl Column {
             words: None,
             has_other_words: false,
             named_words: (!cells.booleans.is_empty()).then_some([false; 2]),
-            binary: None,
+            binary: Seen::default(),
+            first_binary: String::new(),
         }
     }
 
@@ -224,8 +226,11 @@ impl Column {
                 None => self.named_words = None,
             }
         }
-        if self.binary.is_none() && !row.is_ascii() && str::from_utf8(text).is_err() {
-            self.binary = Some((row.number(), show_text(text)));
+        if !row.is_ascii() && str::from_utf8(text).is_err() {
+            if self.binary.count == 0 {
+                self.first_binary = show_text(text);
+            }
+            self.binary.add(row.number());
         }
     }
 
@@ -330,9 +335,9 @@ impl Column {
         }
     }
 
-    /// The first cell that is no UTF-8, if there is one.
-    pub(super) fn binary(&self) -> Option<&(u64, String)> {
-        self.binary.as_ref()
+    /// How many cells are no UTF-8, the row of the first, and its text.
+    pub(super) fn binary(&self) -> (u64, u64, &str) {
+        (self.binary.count, self.binary.first, &self.first_binary)
     }
 
     /// What became of the column. Its field says all that an option says of it, so that its schema alone reads it the same.

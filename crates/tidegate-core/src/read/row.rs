@@ -162,13 +162,17 @@ impl fmt::Display for BadRow {
 /// A text from the input for a message: escaped where it would disturb a terminal, and cut where it is long.
 pub(crate) fn show_text(text: &[u8]) -> String {
     const SHOWN: usize = 60;
-    let lossy = String::from_utf8_lossy(&text[..text.len().min(4 * SHOWN)]);
-    let mut shown: String = lossy
-        .chars()
-        .take(SHOWN)
-        .flat_map(char::escape_debug)
-        .collect();
-    if lossy.chars().nth(SHOWN).is_some() || text.len() > 4 * SHOWN {
+    // A character cut off at the end is behind the last one that is shown.
+    let start = &text[..text.len().min(4 * SHOWN)];
+    let mut parts = start.utf8_chunks().flat_map(|chunk| {
+        let chars = chunk
+            .valid()
+            .chars()
+            .map(|char| char.escape_debug().to_string());
+        chars.chain(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")))
+    });
+    let mut shown: String = parts.by_ref().take(SHOWN).collect();
+    if parts.next().is_some() || text.len() > start.len() {
         shown.push('…');
     }
     // `escape_debug` also escapes quotes, which do no harm between backticks.
@@ -186,6 +190,12 @@ mod tests {
         assert_eq!(show_text(b"a\x1b[31m\n"), "`a\\u{1b}[31m\\n`");
         assert_eq!(show_text(&[b'x'; 61]), format!("`{}…`", "x".repeat(60)));
         assert_eq!(show_text(&[b'x'; 60]), format!("`{}`", "x".repeat(60)));
-        assert_eq!(show_text(b"\xff"), "`\u{fffd}`");
+        assert_eq!(show_text(b"Z\xfcri\xc3"), "`Z\\xfcri\\xc3`");
+        assert_eq!(show_text(&[0xff; 60]).len(), 4 * 60 + 2);
+        let umlauts = "ü".repeat(130);
+        assert_eq!(
+            show_text(umlauts.as_bytes()),
+            format!("`{}…`", "ü".repeat(60))
+        );
     }
 }

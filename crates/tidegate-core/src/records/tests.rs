@@ -148,7 +148,7 @@ fn text_that_is_not_utf_8_is_a_bad_row_but_not_as_bytes() {
     };
     let steps = run(&Setup::fields(r#"{"name": "a", "type": "string"}"#));
     assert!(
-        matches!(&steps[0], Owned::Bad(bad) if bad[0].reason.starts_with("expected a string in UTF-8, found"))
+        matches!(&steps[0], Owned::Bad(bad) if bad[0].reason == "expected a string in UTF-8, found `\\xff`: --encoding says what the text is in, such as latin1")
     );
     assert!(matches!(&steps[1], Owned::Record { .. }));
     let steps = run(&Setup::fields(r#"{"name": "a", "type": "bytes"}"#));
@@ -157,7 +157,7 @@ fn text_that_is_not_utf_8_is_a_bad_row_but_not_as_bytes() {
     let steps = run(&Setup::fields(r#"{"name": "a", "type": "bytes"}"#).key(&["b"]));
     assert!(matches!(&steps[0], Owned::Record { .. }));
     assert!(
-        matches!(&steps[1], Owned::Bad(bad) if bad[0].reason.starts_with("expected a key in UTF-8, found"))
+        matches!(&steps[1], Owned::Bad(bad) if bad[0].reason.starts_with("expected a key in UTF-8, found `\\xff`: --encoding"))
     );
     assert!(
         matches!(&steps[1], Owned::Bad(bad) if bad[0].column.as_deref() == Some("b") && bad[0].raw == b"y,\xff")

@@ -44,9 +44,13 @@ fn infer(args: &InferArgs, context: &Context) -> Result<AnswerSummary, Failure> 
             format!("the first {rows} rows were looked at; what comes behind them had no say");
         context.terminal.note(&note);
     }
-    if let Some(binary) = &inferred.binary {
+    if let Some(first) = &inferred.first_not_utf8 {
+        let cells = match inferred.not_utf8 {
+            1 => "1 cell is".to_owned(),
+            count => format!("{} cells are", grouped(count)),
+        };
         context.terminal.warn(&format!(
-            "{binary} is not UTF-8, and its row would be refused: --encoding says what the text is in"
+            "{cells} not UTF-8, the first {first}: such a row would be refused; --encoding says what the text is in"
         ));
     }
     if inferred.bad_rows > 0 {
@@ -62,7 +66,7 @@ fn infer(args: &InferArgs, context: &Context) -> Result<AnswerSummary, Failure> 
         ..
     } = &inferred;
     let schema = parse(&inferred.schema_json)?;
-    let json = json!({ "status": "inferred", "rows": rows, "bad_rows": bad_rows, "columns": columns, "schema": schema });
+    let json = json!({ "status": "inferred", "rows": rows, "bad_rows": bad_rows, "not_utf8_cells": inferred.not_utf8, "columns": columns, "schema": schema });
     Ok(AnswerSummary {
         text: pretty(&inferred.schema_json)?,
         json,
