@@ -587,6 +587,40 @@ proptest! {
     }
 
     #[test]
+    fn any_header_becomes_legal_names_that_keep_their_columns(
+        names in prop::collection::vec(prop_oneof![".{0,6}", "[a-c _]{0,2}", "rows|column_[1-3]|a_[23]|#|é"], 1..7),
+        topic in ".{0,5}",
+        grouped in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let quoted: Vec<String> = names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+        let cells: Vec<String> = (0..names.len()).map(|index| format!("x{index}")).collect();
+        let input = format!("{}\n{}\n", quoted.join(","), cells.join(","));
+        let Ok(reader) = RowReader::open(input.as_bytes(), CsvFormat::default()) else {
+            return Ok(());
+        };
+        let header = reader.header().names().to_vec();
+        let group_by: Vec<String> = grouped.iter().map(|index| index.get(&header).clone()).collect();
+        let inferred = infer(reader, &InferOptions { record_name: &topic, ..options(&group_by) }).unwrap();
+        // Another parser than ours takes the names for legal and different ones.
+        let parsed = apache_avro::Schema::parse_str(&inferred.schema_json);
+        prop_assert!(parsed.is_ok(), "{parsed:?}\n{}", inferred.schema_json);
+        for (report, column) in inferred.columns.iter().zip(&header) {
+            prop_assert_eq!(&report.column, column);
+        }
+        let mut setup = Setup::new(inferred.schema_json.clone()).json();
+        setup.group_by = group_by;
+        let values = setup.values(&input);
+        let value: Value = serde_json::from_str(&values[0]).unwrap();
+        let row = match &setup.group_by[..] {
+            [] => &value,
+            _ => value.as_object().unwrap().values().last().unwrap().get(0).unwrap(),
+        };
+        for (report, cell) in inferred.columns.iter().zip(&cells) {
+            prop_assert_eq!(&row[&report.field], cell, "{}", inferred.schema_json);
+        }
+    }
+
+    #[test]
     fn a_file_fits_its_own_schema(
         columns in prop::collection::vec(prop::collection::vec(cell(), 6), 1..5),
         rows in 0_usize..6,
