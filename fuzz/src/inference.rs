@@ -23,6 +23,15 @@ pub fn check(data: &[u8]) {
     if what & 2 != 0 {
         cells.null_tokens.push("NA".to_owned());
     }
+    if what & 8 != 0 {
+        cells.time_zone = Some("Europe/Zurich".to_owned());
+    }
+    if what & 16 != 0 {
+        cells.time_formats = vec!["%d.%m.%Y %H:%M".to_owned(), "%H:%M:%S".to_owned()];
+    }
+    if what & 32 != 0 {
+        cells.booleans.push(("ja".to_owned(), "nein".to_owned()));
+    }
     let csv = CsvFormat::default();
     let Ok(reader) = RowReader::open(bytes, csv.clone()) else {
         return;
@@ -46,8 +55,10 @@ pub fn check(data: &[u8]) {
         return;
     };
     let reader = RowReader::open(bytes, csv).expect("it could be opened before");
+    // The schema says all that the options said of its columns.
+    let unsaid = CellFormat::default();
     let plan = RecordPlan::compile(&PlanRequest {
-        cells: &cells,
+        cells: if what & 64 == 0 { &cells } else { &unsaid },
         format,
         group_by: &group_by,
         ..PlanRequest::new(&inferred.schema_json, reader.header())
