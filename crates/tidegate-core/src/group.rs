@@ -23,7 +23,9 @@ use crate::key::KeyBuffer;
 use crate::limits::{MAX_GROUP_ROWS, MAX_GROUP_SIZE};
 use crate::position::{InputEnd, LastGroup, Stray};
 use crate::read::reader::Advance;
-use crate::read::{BadRow, BadRowKind, Mark, Marks, Position, Row, RowReader, show_text};
+use crate::read::{
+    BadRow, BadRowKind, Mark, Marks, Position, ReadCounts, Row, RowReader, show_text,
+};
 use crate::records::{bad_cell, bad_row};
 use crate::schema::{RecordPlan, Shape};
 use crate::seen::{SeenGroups, digest_of};
@@ -218,8 +220,8 @@ impl Grouping {
     ) -> Result<GroupStep> {
         while bad.is_empty() {
             if self.row_at_hand {
-                let blank_lines = reader.blank_lines();
-                if let Some(complete) = self.place(&reader.current(), blank_lines, plan, bad)? {
+                let counts = reader.counts();
+                if let Some(complete) = self.place(&reader.current(), counts, plan, bad)? {
                     return Ok(GroupStep::Complete(complete));
                 }
                 continue;
@@ -256,7 +258,7 @@ impl Grouping {
     fn place(
         &mut self,
         row: &Row<'_>,
-        blank_lines: u64,
+        counts: ReadCounts,
         plan: &RecordPlan,
         bad: &mut Vec<BadRow>,
     ) -> Result<Option<Complete>> {
@@ -281,7 +283,7 @@ impl Grouping {
         self.row_at_hand = false;
         self.marks.end = Mark {
             position: row.end(),
-            blank_lines,
+            counts,
         };
         self.add(row, plan, bad);
         Ok(None)

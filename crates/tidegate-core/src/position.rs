@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Hash128, PrefixDigest, RecordsDigest};
 
-pub use crate::read::Position;
+pub use crate::read::{Position, ReadCounts};
 
 /// What a load has in one partition of the topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,8 +67,9 @@ pub struct LoadPosition {
     pub prefix: PrefixDigest,
     /// Records appended before; the partition of records without a key depends on it.
     pub records: u64,
-    /// Lines without anything on them, skipped.
-    pub blank_lines: u64,
+    /// What was passed over or evened out before.
+    #[serde(flatten)]
+    pub read_counts: ReadCounts,
     /// One entry per partition of the topic, in order; empty at the start.
     pub partitions: Vec<PartitionPosition>,
     /// State of the rejected rows.
@@ -168,5 +169,36 @@ impl LoadPosition {
     pub fn bytes(&self) -> u64 {
         let finished = self.finished.iter().map(|input| input.digest.bytes);
         finished.sum::<u64>() + self.input.byte
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_that_was_written_before_comments_were_counted_is_readable() {
+        let position = LoadPosition {
+            read_counts: ReadCounts {
+                blank_lines: 3,
+                comment_lines: 2,
+                evened_rows: 1,
+            },
+            ..LoadPosition::start()
+        };
+        let mut json = serde_json::to_value(&position).unwrap();
+        assert_eq!(
+            serde_json::from_value::<LoadPosition>(json.clone()).unwrap(),
+            position
+        );
+        let fields = json.as_object_mut().unwrap();
+        fields.remove("comment_lines").unwrap();
+        fields.remove("evened_rows").unwrap();
+        let read: LoadPosition = serde_json::from_value(json).unwrap();
+        let expected = ReadCounts {
+            blank_lines: 3,
+            ..ReadCounts::default()
+        };
+        assert_eq!(read.read_counts, expected);
     }
 }

@@ -22,7 +22,7 @@ use crate::limits::{
 };
 use crate::position::{FinishedInput, LoadPosition, PartitionPosition};
 use crate::produce::{Committed, Produce, RolledBack, SinkError};
-use crate::read::{CsvFormat, Source};
+use crate::read::{CsvFormat, ReadCounts, Source};
 use crate::receipt::{PartitionReceipt, RecordCounts, RowCounts, Status};
 use crate::rejects::{RejectGroup, RejectSummary, RejectsOptions};
 use crate::schema::RecordPlan;
@@ -128,8 +128,8 @@ pub struct Outcome {
     pub finished: Vec<FinishedInput>,
     /// Length and digest of the input behind these up to `position`; without one, of what was read of it.
     pub source: PrefixDigest,
-    /// Lines without anything on them.
-    pub blank_lines: u64,
+    /// What was passed over or evened out.
+    pub read_counts: ReadCounts,
     /// Bytes of the rejects file.
     pub rejects_length: u64,
     /// What this run has rejected, by kind and column, the most frequent first.
@@ -172,7 +172,7 @@ impl Outcome {
             partitions: counts.partitions.iter().map(receipt).collect(),
             finished: load.finished.clone(),
             source: load.prefix,
-            blank_lines: counts.blank_lines,
+            read_counts: counts.read_counts,
             rejects_length: load.rejects.length,
             rejects: Vec::new(),
             returned_groups: None,
@@ -263,7 +263,7 @@ pub fn publish<S: Source, P: Produce>(
             partitions: counts.partitions.iter().map(receipt).collect(),
             finished,
             source,
-            blank_lines: counts.blank_lines,
+            read_counts: counts.read_counts,
             rejects_length: counts.rejects.length,
             rejects,
             returned_groups: seen.map(|seen| seen.into_returned()),

@@ -8,7 +8,8 @@
 //!   "receipt": 1, "tidegate": "0.1.0", "status": "complete", "delivery": "at-least-once", "may_contain_duplicates": false,
 //!   "topic": "usage", "topic_id": null, "schema_id": 1, "partitioner": "murmur2", "plan": {},
 //!   "sources": [{"path": "usage.csv", "length": 4242, "xxh3_128": "99aa06d3014798d86001c324468d497f"}],
-//!   "rows": {"read": 120, "accepted": 120, "rejected": 0, "failed": 0}, "records": {"delivered": 12, "failed": 0}, "blank_lines": 0,
+//!   "rows": {"read": 120, "accepted": 120, "rejected": 0, "failed": 0}, "records": {"delivered": 12, "failed": 0}, "blank_lines": 0, "comment_lines": 0,
+//!   "evened_rows": 0,
 //!   "partitions": [{"partition": 0, "first_offset": 0, "last_offset": 11, "records": 12, "rows": 120, "digest": "..."}],
 //!   "producer_ids": [4000], "held": false, "rejects": null, "resumed_at_row": null,
 //!   "started_at": 1700000000000, "finished_at": 1700000000042, "seconds": 0.042
@@ -30,6 +31,7 @@ use crate::encode::SchemaIds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Delivery, Repeat};
 use crate::limits::MAX_RECEIPT_SIZE;
+use crate::read::ReadCounts;
 
 /// The version of the format that this program writes, and the highest it reads.
 pub const RECEIPT_VERSION: u32 = 1;
@@ -158,9 +160,9 @@ pub struct Receipt {
     pub rows: RowCounts,
     /// What became of the records.
     pub records: RecordCounts,
-    /// Lines without anything on them, skipped.
-    #[serde(default)]
-    pub blank_lines: u64,
+    /// What was passed over or evened out.
+    #[serde(flatten)]
+    pub read_counts: ReadCounts,
     /// Every partition of the topic, in order.
     pub partitions: Vec<PartitionReceipt>,
     /// The producer ids its records carry, oldest first.
@@ -415,7 +417,10 @@ pub(crate) mod tests {
                 delivered: 12,
                 failed: 0,
             },
-            blank_lines: 2,
+            read_counts: ReadCounts {
+                blank_lines: 2,
+                ..ReadCounts::default()
+            },
             partitions: vec![
                 PartitionReceipt {
                     partition: 0,

@@ -15,7 +15,7 @@ use crate::key::KeyBuffer;
 use crate::position::InputEnd;
 use crate::produce::Headers;
 use crate::read::reader::Advance;
-use crate::read::{BadRow, BadRowKind, Header, Place, Position, Row, RowReader};
+use crate::read::{BadRow, BadRowKind, Header, Place, Position, ReadCounts, Row, RowReader};
 use crate::schema::{RecordPlan, Shape};
 use crate::seen::SeenGroups;
 use crate::{Error, ErrorKind, Result};
@@ -246,10 +246,10 @@ impl<'p, R: Read> RecordStream<'p, R> {
         self.rows_read
     }
 
-    /// Blank lines skipped so far.
+    /// What was passed over or evened out so far.
     #[must_use]
-    pub fn blank_lines(&self) -> u64 {
-        self.reader.blank_lines()
+    pub fn counts(&self) -> ReadCounts {
+        self.reader.counts()
     }
 
     #[inline]

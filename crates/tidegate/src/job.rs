@@ -202,14 +202,14 @@ impl LoadJob {
             return Ok(Opened::Changed);
         }
         let position = now.map_or_else(LoadPosition::start, |now| now.load);
-        Ok(Opened::Ready(Box::new(sink), position))
+        Ok(Opened::Ready(Box::new((sink, position))))
     }
 }
 
 /// What became of taking a job over.
 pub(crate) enum Opened {
     /// It is ours, and stands there.
-    Ready(Box<JobSink>, LoadPosition),
+    Ready(Box<(JobSink, LoadPosition)>),
     /// Another run has begun it since it was looked for: its plan is that run's.
     Changed,
     /// There is none, or its positions may not be written, and a load at least once does without.

@@ -76,7 +76,7 @@ impl Ended {
             sources: self.sources.iter().zip(read).map(source).collect(),
             rows: outcome.rows,
             records: outcome.records,
-            blank_lines: outcome.blank_lines,
+            read_counts: outcome.read_counts,
             partitions: outcome.partitions.clone(),
             producer_ids: outcome.producer_ids.clone(),
             held: outcome.is_held(),

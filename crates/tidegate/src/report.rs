@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use tidegate::core::balance::{BalanceStatus, PartitionBalance};
 use tidegate::core::job::Delivery;
+use tidegate::core::read::ReadCounts;
 use tidegate::core::receipt::{PartitionReceipt, RecordCounts, RowCounts};
 use tidegate::core::rejects::RejectGroup;
 use tidegate::core::verify::{Difference, VerifyStatus};
@@ -131,6 +132,9 @@ pub(crate) struct PublishSummary {
     pub(crate) delivery: Delivery,
     /// Rows by outcome.
     pub(crate) rows: RowCounts,
+    /// What was passed over or evened out.
+    #[serde(flatten)]
+    pub(crate) read_counts: ReadCounts,
     /// Records by outcome.
     pub(crate) records: RecordCounts,
     /// Per partition that took records.
@@ -287,6 +291,7 @@ fn human_publish(summary: &PublishSummary) -> String {
         grouped(accepted),
         grouped(rejected)
     ));
+    list_read_counts(summary.read_counts, &mut lines);
     list_rejects(&summary.rejects, &mut lines);
     let run = summary.this_run;
     let delivered = grouped(summary.records.delivered);
@@ -325,6 +330,21 @@ fn human_publish(summary: &PublishSummary) -> String {
         text.push_str(&human_verify(verify));
     }
     text
+}
+
+/// What is no row, and what is one only because it was evened out.
+fn list_read_counts(counts: ReadCounts, lines: &mut Vec<String>) {
+    let said = [
+        (counts.blank_lines, "blank line", "skipped"),
+        (counts.comment_lines, "comment line", "skipped"),
+        (counts.evened_rows, "ragged row", "evened out"),
+    ];
+    let said = said.into_iter().filter(|(count, ..)| *count > 0);
+    let said = said.map(|(count, what, done)| format!("{} {done}", counted(count, what)));
+    let said: Vec<String> = said.collect();
+    if !said.is_empty() {
+        lines.push(format!("              {}", said.join(", ")));
+    }
 }
 
 /// What was rejected in this run, and an example of each sort.
@@ -491,6 +511,11 @@ mod tests {
                 rejected: 2,
                 failed: 0,
             },
+            read_counts: ReadCounts {
+                blank_lines: 1,
+                comment_lines: 0,
+                evened_rows: 3,
+            },
             records: RecordCounts {
                 delivered: 12,
                 failed: 0,
@@ -525,6 +550,8 @@ mod tests {
             json["rows"],
             json!({ "read": 120, "accepted": 118, "rejected": 2, "failed": 0 })
         );
+        let counts = ["blank_lines", "comment_lines", "evened_rows"].map(|name| json[name].clone());
+        assert_eq!(json!(counts), json!([1, 0, 3]));
         let partition = json!({ "partition": 0, "first_offset": 0, "last_offset": 11, "records": 12, "rows": 118, "digest": null });
         assert_eq!(json["partitions"][0], partition);
         assert_eq!(json["resumed_at_row"], Value::Null);
@@ -573,6 +600,10 @@ mod tests {
         let text = render("publish", &finished, OutputForm::Human, false);
         assert!(
             text.contains("120 read, 118 accepted, 2 rejected"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n              1 blank line skipped, 3 ragged rows evened out\n"),
             "{text}"
         );
         assert!(text.contains("12 delivered"), "{text}");

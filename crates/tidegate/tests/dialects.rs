@@ -104,6 +104,31 @@ fn ragged_rows_are_evened_out_only_when_asked() {
     });
 }
 
+/// Also those of a group that a killed load begins with again.
+#[test]
+fn what_was_evened_out_or_passed_over_is_counted_over_all_runs() {
+    for_each_cluster(|cluster| {
+        for grouped in [false, true] {
+            let mut content = String::from("timestamp,container_id,machine_id\n");
+            for row in 0..40 {
+                let evened = if row % 2 == 0 { "" } else { ",m" };
+                content.push_str(&format!("{row},c{evened}\n{row},d,m\n\n"));
+            }
+            let load = Load::of(cluster, content);
+            let mut flags = vec!["--ragged", "pad"];
+            if grouped {
+                flags.extend(["--group-by", "timestamp"]);
+            }
+            load.kill_after(10, &flags);
+            let went_on = load.publish().args(&flags).arg("--verify").exits(0).json();
+            assert!(went_on["resumed_at_row"].as_u64() > Some(0), "{went_on}");
+            let counts = ["blank_lines", "comment_lines", "evened_rows"];
+            let counts = counts.map(|name| went_on[name].as_u64().unwrap());
+            assert_eq!(counts, [40, 0, 20], "{went_on}");
+        }
+    });
+}
+
 #[test]
 fn encodings_are_read_as_text() {
     for_each_cluster(|cluster| {
@@ -271,6 +296,9 @@ fn a_killed_load_goes_on_in_any_dialect() {
         let went_on = load.publish().args(flags).arg("--verify").exits(0).json();
         assert_eq!(went_on["resumed_at_row"], 10, "{went_on}");
         assert_eq!(load.ticks(), (0..40).collect::<Vec<_>>());
+        assert_eq!(went_on["comment_lines"], 41, "{went_on}");
+        let again = load.publish().args(flags).exits(0).json();
+        assert_eq!(again["comment_lines"], 41, "{again}");
         let refused = load.publish().args(["--comment", ";"]).exits(2);
         assert!(refused.stdout.contains("--comment"), "{refused}");
     });

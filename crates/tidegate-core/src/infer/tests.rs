@@ -613,7 +613,7 @@ proptest! {
         let value: Value = serde_json::from_str(&values[0]).unwrap();
         let row = match &setup.group_by[..] {
             [] => &value,
-            _ => value.as_object().unwrap().values().last().unwrap().get(0).unwrap(),
+            _ => value.as_object().unwrap().values().next_back().unwrap().get(0).unwrap(),
         };
         for (report, cell) in inferred.columns.iter().zip(&cells) {
             prop_assert_eq!(&row[&report.field], cell, "{}", inferred.schema_json);

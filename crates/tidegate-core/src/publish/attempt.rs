@@ -20,7 +20,7 @@ use crate::position::{FinishedInput, LoadPosition, PartitionPosition, RejectsPos
 use crate::produce::{OutRecord, Produce, Settled, UnknownOffset};
 use crate::publish::inputs::Inputs;
 use crate::publish::{CommitCadence, HoldOn, PublishOptions, sink_failed};
-use crate::read::{BadRow, BadRowKind, Place, Source};
+use crate::read::{BadRow, BadRowKind, Place, ReadCounts, Source};
 use crate::receipt::{RecordCounts, RowCounts, Status};
 use crate::records::{EncodedRecord, RecordStream, Step};
 use crate::rejects::{self, RejectSummary, Rejects};
@@ -47,7 +47,7 @@ pub(super) struct Attempt<'a, 'h, P> {
     /// The inputs that were read to their ends, and the bytes of these.
     finished: Vec<FinishedInput>,
     bytes_before: u64,
-    blank_lines: u64,
+    read_counts: ReadCounts,
     /// Where the load stopped, if the stream has gone on from there by a record that was not sent.
     stopped_at: Option<Place>,
     pub(super) started: Duration,
@@ -95,7 +95,7 @@ pub(super) struct Counts {
     pub(super) records: RecordCounts,
     pub(super) partitions: Vec<(PartitionPosition, bool)>,
     pub(super) rejects: RejectsPosition,
-    pub(super) blank_lines: u64,
+    pub(super) read_counts: ReadCounts,
 }
 
 /// What depends on a key alone, kept for the next record: consecutive records often share theirs.
@@ -146,7 +146,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             bytes: position.bytes(),
             finished: position.finished.clone(),
             bytes_before: position.bytes() - position.input.byte,
-            blank_lines: position.blank_lines,
+            read_counts: position.read_counts,
             stopped_at: None,
             started: now,
             reported: now,
@@ -265,7 +265,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
         self.rejects
             .begin_input(inputs.name(), inputs.are_several());
         while !self.send(&mut inputs.stream)? {
-            let (read_to, blank_lines) = (inputs.stream.read_to(), inputs.stream.blank_lines());
+            let (read_to, read_counts) = (inputs.stream.read_to(), inputs.stream.counts());
             if read_to.row != self.rows && !inputs.is_last() {
                 let message = format!(
                     "an input ended with row {}, and {} were worked off",
@@ -278,7 +278,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                 self.rejects.check(self.rows, true)?;
                 return Ok(false);
             };
-            self.blank_lines += blank_lines;
+            self.read_counts = self.read_counts + read_counts;
             self.bytes_before += finished.digest.bytes;
             self.finished.push(finished);
             self.rejects
@@ -481,7 +481,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             return Counts::of(&commits.last);
         }
         let (totals, rejects) = (self.ledger.totals(), self.rejects.position());
-        let blank_lines = end.place.map(|place| place.blank_lines);
+        let read_counts = end.place.map(|place| place.counts);
         Counts {
             rows: RowCounts {
                 read: self.rows,
@@ -495,7 +495,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             },
             partitions: self.ledger.partitions(),
             rejects,
-            blank_lines: self.blank_lines + blank_lines.unwrap_or_else(|| stream.blank_lines()),
+            read_counts: self.read_counts + read_counts.unwrap_or_else(|| stream.counts()),
         }
     }
 
@@ -548,7 +548,7 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             input: place.input,
             prefix: place.prefix,
             records: self.ledger.totals().appended,
-            blank_lines: self.blank_lines + place.blank_lines,
+            read_counts: self.read_counts + place.counts,
             partitions: self.ledger.partitions().into_iter().map(state).collect(),
             rejects: self.rejects_at(place),
             end: place.end,
@@ -577,7 +577,7 @@ impl Counts {
                 .map(|state| (state.clone(), true))
                 .collect(),
             rejects: position.rejects,
-            blank_lines: position.blank_lines,
+            read_counts: position.read_counts,
         }
     }
 }

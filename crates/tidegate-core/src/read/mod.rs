@@ -20,6 +20,8 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::{PrefixDigest, PrefixHasher};
 use crate::position::InputEnd;
 
@@ -84,11 +86,35 @@ impl Default for Position {
     }
 }
 
-/// A place between two rows, and how many blank lines stand before it, counted from where the reader began.
+/// What a reader passed over, or changed as its format says, without a row being rejected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReadCounts {
+    /// Lines without anything on them, skipped.
+    pub blank_lines: u64,
+    /// Lines that are comments, skipped.
+    pub comment_lines: u64,
+    /// Rows with fewer or more fields than the header that were evened out, as [`Ragged`] says.
+    pub evened_rows: u64,
+}
+
+impl std::ops::Add for ReadCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            blank_lines: self.blank_lines + other.blank_lines,
+            comment_lines: self.comment_lines + other.comment_lines,
+            evened_rows: self.evened_rows + other.evened_rows,
+        }
+    }
+}
+
+/// A place between two rows, and what was counted before it, from where the reader began.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mark {
     pub(crate) position: Position,
-    pub(crate) blank_lines: u64,
+    pub(crate) counts: ReadCounts,
 }
 
 /// Places behind the reader at which a load may have to go on later all the same.
@@ -106,8 +132,8 @@ pub(crate) struct Place {
     pub(crate) input: Position,
     /// The input up to there.
     pub(crate) prefix: PrefixDigest,
-    /// Blank lines before it, counted from where the reader began.
-    pub(crate) blank_lines: u64,
+    /// What was counted before it, from where the reader began.
+    pub(crate) counts: ReadCounts,
     pub(crate) end: InputEnd,
 }
 

@@ -10,7 +10,8 @@ use super::row::show_text;
 use super::split::{Fault, FaultKind, Found, Specials, Splitter, count_line_ends, line_end};
 use super::trail::Trail;
 use super::{
-    BadRow, BadRowKind, CsvFormat, Header, Mark, Marks, Place, Position, Ragged, Row, Start,
+    BadRow, BadRowKind, CsvFormat, Header, Mark, Marks, Place, Position, Ragged, ReadCounts, Row,
+    Start,
 };
 use crate::digest::PrefixDigest;
 use crate::error::ErrorPosition;
@@ -66,7 +67,9 @@ pub struct RowReader<R> {
     line_end: usize,
     line: u64,
     rows: u64,
-    blank_lines: u64,
+    counts: ReadCounts,
+    /// The row that was given last was evened out.
+    is_evened: bool,
     /// The input paused inside a row, whose beginning the splitter has seen.
     is_mid_row: bool,
     /// Of a bad row: how many of its fields, from the first on, were read before the fault.
@@ -122,7 +125,7 @@ impl<R: Read> RowReader<R> {
         reader.splitter.keep_fields(header.len() + 1);
         reader.header = header;
         reader.rows = position.row;
-        reader.blank_lines = 0;
+        reader.counts = ReadCounts::default();
         if hold_last {
             reader.buffer.hold_last();
         }
@@ -204,7 +207,8 @@ impl<R: Read> RowReader<R> {
             line_end: usize::from(end.line_end != LineEnd::Missing),
             line: position.line,
             rows: position.row,
-            blank_lines: 0,
+            counts: ReadCounts::default(),
+            is_evened: false,
             is_mid_row: false,
             sound_fields: 0,
             trail: start.hasher.map(Trail::new),
@@ -271,7 +275,7 @@ impl<R: Read> RowReader<R> {
     pub(crate) fn mark(&self) -> Mark {
         Mark {
             position: self.position(),
-            blank_lines: self.blank_lines,
+            counts: self.counts,
         }
     }
 
@@ -279,16 +283,16 @@ impl<R: Read> RowReader<R> {
     pub(crate) fn mark_before(&self) -> Mark {
         Mark {
             position: self.start,
-            blank_lines: self.blank_lines,
+            counts: ReadCounts {
+                evened_rows: self.counts.evened_rows - u64::from(self.is_evened),
+                ..self.counts
+            },
         }
     }
 
     /// What a position says of the input at `mark`, which the reader has come to, or which was among the marks it was to keep.
     pub(crate) fn place(&mut self, mark: Mark) -> Result<Place> {
-        let Mark {
-            position,
-            blank_lines,
-        } = mark;
+        let Mark { position, counts } = mark;
         let trail = self.trail.as_mut();
         let prefix = trail.and_then(|trail| trail.at(&self.buffer, position.byte));
         let Some(prefix) = prefix else {
@@ -314,7 +318,7 @@ impl<R: Read> RowReader<R> {
         Ok(Place {
             input: position,
             prefix,
-            blank_lines,
+            counts,
             end,
         })
     }
@@ -336,10 +340,10 @@ impl<R: Read> RowReader<R> {
         }
     }
 
-    /// Blank lines skipped so far, since the position the reader started at.
+    /// What was passed over or evened out so far, since the position the reader started at.
     #[must_use]
-    pub fn blank_lines(&self) -> u64 {
-        self.blank_lines
+    pub fn counts(&self) -> ReadCounts {
+        self.counts
     }
 
     /// The next row, borrowed until the one after is read.
@@ -424,7 +428,7 @@ impl<R: Read> RowReader<R> {
             if len == 0 && self.header.len() != 1 {
                 self.buffer.consume(line_end);
                 self.line += 1;
-                self.blank_lines += 1;
+                self.counts.blank_lines += 1;
                 continue;
             }
             if len > self.max_row_size {
@@ -436,11 +440,13 @@ impl<R: Read> RowReader<R> {
                     self.size_reason(),
                 )));
             }
-            if self.splitter.fields() != self.header.len()
-                && self.header.len() != 0
-                && !self.splitter.even_out(self.header.len(), self.ragged)
-            {
-                return Ok(Advance::bad(self.ragged(len, line_end)));
+            self.is_evened = false;
+            if self.splitter.fields() != self.header.len() && self.header.len() != 0 {
+                if !self.splitter.even_out(self.header.len(), self.ragged) {
+                    return Ok(Advance::bad(self.ragged(len, line_end)));
+                }
+                self.is_evened = true;
+                self.counts.evened_rows += 1;
             }
             if self.splitter.has_doubled_quotes() {
                 self.splitter.unescape(&self.buffer.bytes()[..len]);
@@ -484,6 +490,7 @@ impl<R: Read> RowReader<R> {
             self.buffer.consume(line_end);
             self.line_end = line_end;
             self.line += u64::from(line_end > 0);
+            self.counts.comment_lines += 1;
         }
     }
 

@@ -75,7 +75,7 @@ fn read_all<R: Read>(mut reader: RowReader<R>) -> Whole {
     Whole {
         outcomes,
         ends,
-        blank_lines: reader.blank_lines(),
+        blank_lines: reader.counts().blank_lines,
         end: reader.position(),
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tidegate_core::position::LoadPosition;
 use tidegate_core::publish::{CommitCadence, Outcome};
-use tidegate_core::read::Source;
+use tidegate_core::read::{ReadCounts, Source};
 use tidegate_core::receipt::{PartitionReceipt, Status};
 use tidegate_core::{Error, ErrorKind};
 
@@ -30,7 +30,7 @@ impl Source for Prefix<'_> {
 struct Result {
     values: Vec<String>,
     rows: tidegate_core::receipt::RowCounts,
-    blank_lines: u64,
+    read_counts: ReadCounts,
     partitions: Vec<(u64, u64, Option<tidegate_core::digest::Hash128>)>,
     source: tidegate_core::digest::PrefixDigest,
     rejects: String,
@@ -43,7 +43,7 @@ impl Result {
         Self {
             values,
             rows: outcome.rows,
-            blank_lines: outcome.blank_lines,
+            read_counts: outcome.read_counts,
             partitions: outcome.partitions.iter().map(partition).collect(),
             source: outcome.source,
             rejects: String::from_utf8(rejects).unwrap(),
@@ -130,7 +130,10 @@ fn a_last_row_may_get_its_line_end_and_nothing_else() {
         let load = Load::new(Setup::rows());
         assert_eq!(load.complete(first), (2, 2));
         let outcome = load.run(&format!("{first}{more}")).unwrap();
-        assert_eq!((outcome.rows.read, outcome.blank_lines), (rows, 0));
+        assert_eq!(
+            (outcome.rows.read, outcome.read_counts.blank_lines),
+            (rows, 0)
+        );
         assert_eq!(outcome.source.bytes, (first.len() + more.len()) as u64);
     }
     let load = Load::new(Setup::rows());
@@ -145,7 +148,7 @@ fn a_last_row_may_get_its_line_end_and_nothing_else() {
     // Half a line end, then the other half: no blank line.
     assert_eq!(load.complete(&format!("{first}\r")), (2, 2));
     let outcome = load.run(&format!("{first}\r\n\n3,c,3\n")).unwrap();
-    assert_eq!((outcome.rows.read, outcome.blank_lines), (3, 1));
+    assert_eq!((outcome.rows.read, outcome.read_counts.blank_lines), (3, 1));
     // Grown behind a line end: nothing to ask.
     assert_eq!(
         load.complete(&format!("{first}\r\n\n3,c,3\n4,d,4\n")),

@@ -136,7 +136,7 @@ fn what_is_open_at_the_end_of_an_input_is_none_of_the_next_ones_business() {
         named("last", "4,c4,3.5\n"),
     ];
     let outcome = load.complete(&inputs);
-    assert_eq!((outcome.rows.read, outcome.blank_lines), (4, 3));
+    assert_eq!((outcome.rows.read, outcome.read_counts.blank_lines), (4, 3));
 
     let load = Load::new(Setup::rows().skipping());
     let inputs = [

@@ -217,7 +217,7 @@ pub(crate) fn receipt(outcome: &Outcome) -> Receipt {
         sources: outcome.sources().zip(0..).map(source).collect(),
         rows: outcome.rows,
         records: outcome.records,
-        blank_lines: outcome.blank_lines,
+        read_counts: outcome.read_counts,
         partitions: outcome.partitions.clone(),
         producer_ids: outcome.producer_ids.clone(),
         held: outcome.is_held(),

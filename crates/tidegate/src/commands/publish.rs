@@ -187,8 +187,9 @@ fn send(
         None => Opened::Unkept(None),
     };
     match opened {
-        Opened::Ready(mut sink, position) => {
-            let outcome = run.held(args, &position, &mut *sink)?;
+        Opened::Ready(ready) => {
+            let (mut sink, position) = *ready;
+            let outcome = run.held(args, &position, &mut sink)?;
             let mut done = Done::now(load, identity, &position, outcome);
             done.ended.repeats = sink.repeats().to_vec();
             done.ended.outcome.seconds = sink.seconds();
@@ -426,6 +427,7 @@ fn summary(
         job: load.job.as_ref().map(|job| job.id.clone()),
         delivery: load.delivery(),
         rows: outcome.rows,
+        read_counts: outcome.read_counts,
         records: outcome.records,
         partitions: outcome.partitions,
         schema_id: done.ended.identity.schema_id,
