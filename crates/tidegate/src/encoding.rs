@@ -40,6 +40,15 @@ impl NamedEncoding {
         }
     }
 
+    /// The name that stands for all of its labels.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Utf8 => "utf-8",
+            Self::Utf16 => "utf-16",
+            Self::Exactly(encoding) => encoding.name(),
+        }
+    }
+
     /// What an input is read in that begins with the mark of another encoding, or with none; `None` is UTF-8, which needs nothing done.
     fn with_mark(self, mark: Option<&'static Encoding>) -> io::Result<Option<&'static Encoding>> {
         let (named, chosen) = match (self, mark) {
@@ -98,6 +107,8 @@ struct Decoding {
     /// Bytes of the input before `rest`.
     byte: u64,
     has_ended: bool,
+    /// How it came to its end: nothing more is decoded, and whoever asks again is told the same.
+    end: Option<Result<(), String>>,
 }
 
 impl<R: Read> Text<R> {
@@ -182,6 +193,7 @@ impl Decoding {
             ready: 0..0,
             byte: mark as u64,
             has_ended: false,
+            end: None,
         }
     }
 
@@ -207,6 +219,11 @@ impl Decoding {
 
     /// Decodes what was read; says whether anything can still come.
     fn decode(&mut self) -> io::Result<bool> {
+        match &self.end {
+            None => {}
+            Some(Ok(())) => return Ok(false),
+            Some(Err(why)) => return Err(io::Error::new(io::ErrorKind::InvalidData, why.clone())),
+        }
         let source = &self.raw[self.rest.clone()];
         let decoded =
             self.decoder
@@ -216,7 +233,10 @@ impl Decoding {
         self.byte += read as u64;
         self.ready = 0..written;
         match result {
-            DecoderResult::InputEmpty => Ok(written > 0 || !self.has_ended),
+            DecoderResult::InputEmpty => {
+                self.end = self.has_ended.then_some(Ok(()));
+                Ok(written > 0 || !self.has_ended)
+            }
             DecoderResult::OutputFull => Ok(true),
             DecoderResult::Malformed(length, behind) => {
                 let at = self
@@ -226,7 +246,9 @@ impl Decoding {
                     "what stands at byte {at} is no text in {}",
                     self.encoding.name()
                 );
-                Err(io::Error::new(io::ErrorKind::InvalidData, message))
+                self.end = Some(Err(message));
+                // What stands before it is given first.
+                if written > 0 { Ok(true) } else { self.decode() }
             }
         }
     }
@@ -342,5 +364,32 @@ mod tests {
             "{error}"
         );
         assert!(read(b"a\x00b", "utf-16le").is_err(), "cut off");
+    }
+
+    #[test]
+    fn who_asks_again_is_told_the_same() {
+        for (bytes, expected) in [
+            (&b"a\x00"[..], None),
+            (b"a\x00b", Some("byte 2 is no text")),
+            (b"a\x00\x00\xd8b\x00", Some("byte 2 is no text")),
+        ] {
+            let mut text = Text::new(bytes, NamedEncoding::Utf16);
+            let mut all = Vec::new();
+            let first = text
+                .read_to_end(&mut all)
+                .map_err(|error| error.to_string());
+            let again = text.read(&mut [0; 4]).map_err(|error| error.to_string());
+            match expected {
+                None => assert_eq!((first, again), (Ok(1), Ok(0))),
+                Some(why) => {
+                    assert!(
+                        again.as_ref().is_err_and(|error| error.contains(why)),
+                        "{again:?}"
+                    );
+                    assert_eq!(first.unwrap_err(), again.unwrap_err());
+                    assert_eq!(all, b"a", "what stands before it");
+                }
+            }
+        }
     }
 }

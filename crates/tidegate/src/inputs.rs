@@ -20,7 +20,7 @@ use crate::args::{
 use crate::encoding::NamedEncoding;
 use crate::failure::{Failure, Kind};
 use crate::input::{Input, InputFormat};
-use crate::report::grouped;
+use crate::report::{counted, grouped};
 use crate::service::Context;
 use crate::signals::Interrupt;
 use crate::values::{Character, Delimiter, Pair};
@@ -360,8 +360,9 @@ fn find_delimiter(path: &Path, csv: &CsvArgs) -> Result<(u8, String), Failure> {
     };
     if let [(delimiter, rows, columns)] = fitting[..] {
         let by = format!(
-            "delimiter {} by {rows} rows of {columns} cells",
-            shown(&[delimiter])
+            "delimiter {} by {} of {columns} cells",
+            shown(&[delimiter]),
+            counted(rows as u64, "row")
         );
         return Ok((delimiter, by));
     }

@@ -14,6 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::inputs::Inputs;
 use crate::signals::Interrupt;
 use crate::subject_schema::FileSchema;
+use crate::values::Delimiter;
 
 /// The options of a load, none of them left to a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +93,10 @@ impl ResolvedOptions {
         registry: Option<&Registry>,
     ) -> Result<(), Failure> {
         refuse_others(&flags(typed.records)?, &flags(&self.records.in_force())?)?;
-        refuse_others(&flags(typed.csv)?, &flags(&self.csv.in_force())?)?;
+        let mut csv = typed.csv.clone();
+        // Whoever leaves the delimiter to the evidence takes the one that was found.
+        csv.delimiter = csv.delimiter.filter(|typed| *typed != Delimiter::Auto);
+        refuse_others(&flags(&csv)?, &flags(&self.csv.in_force())?)?;
         if let Some(id) = typed.schema.schema_id
             && schema_id != Some(id)
         {

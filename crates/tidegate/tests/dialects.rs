@@ -204,6 +204,11 @@ fn a_delimiter_is_found_by_evidence_or_not_at_all() {
         assert!(tie.stderr.contains("each of , ;"), "{tie}");
         let none = find("a\n1\n2\n").exits(3);
         assert!(none.stderr.contains("none of , ; \\t |"), "{none}");
+        let header = find("a;b\n").exits(0);
+        assert!(
+            header.stderr.contains("delimiter ; by 1 row of 2 cells"),
+            "{header}"
+        );
         // Found once, it stands with the job: verify needs not be told.
         find("a;b\n1;2\n").exits(0);
         on(cluster, ["verify", &folder.name("auto.csv"), "-t", &topic]).exits(0);

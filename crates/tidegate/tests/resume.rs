@@ -167,6 +167,8 @@ fn a_default_that_is_typed_out_later_is_none_that_changed() {
             ["--quote", "\""],
             ["--ragged", "error"],
             ["--encoding", "utf-8"],
+            ["--encoding", "UTF8"],
+            ["--delimiter", "auto"],
             ["--time-format", "iso"],
             ["--time-zone", "UTC"],
             ["--time-ambiguity", "error"],

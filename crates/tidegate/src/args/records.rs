@@ -98,6 +98,12 @@ impl CsvArgs {
     /// option was there, or while it was left out, means its default.
     pub(crate) fn in_force(&self) -> Self {
         let usual = CsvFormat::default();
+        // Positions were written with whichever of its names was typed.
+        let named = self.encoding.as_deref().map(NamedEncoding::parse);
+        let encoding = match named.transpose() {
+            Ok(named) => named.unwrap_or_default().name().to_owned(),
+            Err(_) => self.encoding.clone().unwrap_or_default(),
+        };
         let mut time_format = self.time_format.clone();
         if time_format.is_empty() {
             time_format.push("iso".to_owned());
@@ -105,7 +111,7 @@ impl CsvArgs {
         Self {
             quote: self.quote.or(Some(Quote(usual.quote))),
             ragged: self.ragged.or(Some(RaggedChoice::Error)),
-            encoding: self.encoding.clone().or_else(|| Some("utf-8".to_owned())),
+            encoding: Some(encoding),
             time_format,
             time_zone: self.time_zone.clone().or_else(|| Some("UTC".to_owned())),
             time_ambiguity: self.time_ambiguity.or(Some(AmbiguityChoice::Error)),
@@ -274,9 +280,9 @@ pub(crate) enum RaggedChoice {
     DropExtra,
 }
 
-/// The name, if there is an encoding of that name.
+/// The name that stands for all of an encoding's names, if it is one of them.
 fn known_encoding(name: &str) -> Result<String, String> {
-    NamedEncoding::parse(name).map(|_| name.to_owned())
+    NamedEncoding::parse(name).map(|encoding| encoding.name().to_owned())
 }
 
 /// What becomes of a time that a zone's clocks show twice or never.
