@@ -85,6 +85,8 @@ pub(super) struct Splitter {
     /// Everything before has been looked at.
     at: usize,
     field_start: usize,
+    /// Where what was escaped last ends: a blank before that is text.
+    escaped_to: usize,
     fault: Option<Fault>,
     /// All words seen, or-ed: no high bit in it means that the row is ASCII.
     seen: u64,
@@ -117,6 +119,7 @@ impl Splitter {
             state: State::Plain,
             at: 0,
             field_start: 0,
+            escaped_to: 0,
             fault: None,
             seen: 0,
             has_quotes: false,
@@ -143,6 +146,7 @@ impl Splitter {
         self.state = State::Plain;
         self.at = 0;
         self.field_start = 0;
+        self.escaped_to = 0;
         self.fault = None;
         self.seen = 0;
         self.has_quotes = false;
@@ -370,6 +374,7 @@ impl Splitter {
             _ => 2,
         };
         (self.has_quotes, self.has_doubled_quotes) = (true, true);
+        self.escaped_to = at + len;
         Some(len)
     }
 
@@ -380,7 +385,7 @@ impl Splitter {
             while start < end && is_blank(bytes[start]) {
                 start += 1;
             }
-            while start < end && is_blank(bytes[end - 1]) {
+            while start < end && end > self.escaped_to && is_blank(bytes[end - 1]) {
                 end -= 1;
             }
         }

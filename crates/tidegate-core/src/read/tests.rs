@@ -42,7 +42,7 @@ impl Read for Dribble<'_> {
 struct Whole {
     outcomes: Vec<Outcome>,
     ends: Vec<Position>,
-    blank_lines: u64,
+    counts: ReadCounts,
     end: Position,
 }
 
@@ -75,7 +75,7 @@ fn read_all<R: Read>(mut reader: RowReader<R>) -> Whole {
     Whole {
         outcomes,
         ends,
-        blank_lines: reader.counts().blank_lines,
+        counts: reader.counts(),
         end: reader.position(),
     }
 }
@@ -215,7 +215,7 @@ fn rows_with_another_number_of_fields_are_bad() {
 fn blank_lines_are_skipped_and_counted_but_in_one_column() {
     let whole = read_text("\n\r\na,b\n\n1,2\r\r\n\n3,4\n\n");
     assert_eq!(short(&whole), ["1|2", "3|4"]);
-    assert_eq!(whole.blank_lines, 4);
+    assert_eq!(whole.counts.blank_lines, 4);
     check("a\n1\n\n2\n", &["1", "", "2"]);
     check("\na\n\n", &[""]);
     check("a\n\"\"\n", &[""]);
@@ -549,9 +549,9 @@ proptest! {
         let dribble = Dribble::new(&input, size);
         let whole = read_all(RowReader::open(dribble, small(max_row_size)).unwrap());
         let position = Position { byte: text.len() as u64, line: 2, row: 0 };
-        let (outcomes, blank_lines) = model(&input, position, columns, &small(max_row_size));
+        let (outcomes, counts) = model(&input, position, columns, &small(max_row_size));
         prop_assert_eq!(whole.outcomes, outcomes);
-        prop_assert_eq!(whole.blank_lines, blank_lines);
+        prop_assert_eq!(whole.counts, counts);
         prop_assert_eq!(whole.end.byte, input.len() as u64);
     }
 
@@ -677,12 +677,12 @@ fn rows_across_the_ends_of_the_buffer_are_whole() {
         line: 2,
         row: 0,
     };
-    let (outcomes, blank_lines) = model(&input, position, 2, &CsvFormat::default());
+    let (outcomes, counts) = model(&input, position, 2, &CsvFormat::default());
     for size in [usize::MAX, 65_521, 262_144] {
         let dribble = Dribble::new(&input, size);
         let whole = read_all(RowReader::open(dribble, CsvFormat::default()).unwrap());
         assert!(whole.outcomes == outcomes, "{size} bytes at a time");
-        assert_eq!(whole.blank_lines, blank_lines);
+        assert_eq!(whole.counts, counts);
     }
 }
 
@@ -714,7 +714,45 @@ fn any_dialect() -> impl Strategy<Value = CsvFormat> {
     )
 }
 
+#[test]
+fn a_blank_that_is_escaped_is_not_left_out() {
+    let format = CsvFormat {
+        delimiter: b'\t',
+        escape: Some(b'\\'),
+        trim: true,
+        ..CsvFormat::default()
+    };
+    let input = &b"a\tb\n x\\\t \t\\\t\n"[..];
+    let whole = read_all(RowReader::open(input, format).unwrap());
+    match &whole.outcomes[..] {
+        [Outcome::Good { fields, .. }] => assert_eq!(fields, &[&b"x\t"[..], b"\t"]),
+        other => panic!("{other:?}"),
+    }
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_dialect_gives_what_the_model_says(
+        format in any_dialect(),
+        delimiter in prop::sample::select(&b",;\t|"[..]),
+        quote in prop::sample::select(&b"\"'"[..]),
+        body in "[ab,;|\"'\\\\# \t\r\n]{0,60}",
+        columns in 1_usize..4,
+        size in 1_usize..9,
+    ) {
+        let format = CsvFormat { delimiter, quote: format.quote.map(|_| quote), has_header: true, ..format };
+        let names: Vec<String> = (0..columns).map(|index| format!("c{index}")).collect();
+        let header = names.join(std::str::from_utf8(&[delimiter]).unwrap()) + "\n";
+        let input = [header.as_bytes(), body.as_bytes()].concat();
+        let whole = read_all(RowReader::open(Dribble::new(&input, size), format.clone()).unwrap());
+        let position = Position { byte: header.len() as u64, line: 2, row: 0 };
+        let (outcomes, counts) = model(&input, position, columns, &format);
+        prop_assert_eq!(whole.outcomes, outcomes);
+        prop_assert_eq!(whole.counts, counts);
+    }
+
     /// In any dialect what is read depends on the bytes alone, and from each position on comes the rest.
     #[test]
     fn any_dialect_is_read_the_same_in_pieces_and_from_anywhere(
