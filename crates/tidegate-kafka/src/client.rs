@@ -101,7 +101,8 @@ impl Client {
                 Err(error) if Instant::now() + RETRY_PAUSE >= deadline => {
                     let waited = client.config().connect_timeout.as_secs_f64();
                     let context = format!("no broker could be reached within {waited:.0} s");
-                    return Err(failures.explain(error).context(context));
+                    let kind = error.settled_kind();
+                    return Err(failures.explain(error).context(context).of_kind(kind));
                 }
                 Err(_) => thread::sleep(RETRY_PAUSE),
             }
@@ -398,12 +399,7 @@ impl Client {
     }
 
     fn open_address(&self, address: &str, timeout: Duration) -> Result<Connection, Error> {
-        Connection::open(
-            address,
-            &self.config().client_id,
-            timeout,
-            self.config().request_timeout,
-        )
+        Connection::open(address, self.config(), timeout)
     }
 
     /// Where a broker listens.

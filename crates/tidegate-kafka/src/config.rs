@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::sasl::Sasl;
+use crate::tls::Tls;
 
 /// How to reach a cluster, and how long to wait for it.
 #[derive(Clone, Debug)]
@@ -17,6 +19,17 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// Time that a load may go without any progress before it is given up.
     pub delivery_timeout: Duration,
+    /// TLS and SASL; neither by default.
+    pub security: Security,
+}
+
+/// How the two sides of a connection know each other.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// TLS; none where the connection is in the clear.
+    pub tls: Option<Tls>,
+    /// SASL; none where the broker asks nobody, or goes by the certificate of the client.
+    pub sasl: Option<Sasl>,
 }
 
 impl ClientConfig {
@@ -45,6 +58,7 @@ impl ClientConfig {
             connect_timeout: Duration::from_secs(12),
             request_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(600),
+            security: Security::default(),
         })
     }
 }

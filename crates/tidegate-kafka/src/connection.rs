@@ -2,19 +2,26 @@
 //!
 //! Requests may be sent before earlier ones were answered; a broker answers in order, so an answer whose correlation id is
 //! not the oldest open one means that the stream is out of step, and the connection is of no more use.
+//!
+//! Where the cluster wants it, a connection begins with TLS and with SASL. A broker may say how long it believes who we are (KIP-368); before that time
+//! is over the next request waits until we have said it again. Answers that arrive meanwhile are kept.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
-use kafka_protocol::protocol::{Encodable, Request, StrBytes};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, RequestHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
+use kafka_protocol::protocol::{Encodable, Message, Request, StrBytes};
 use tidegate_wire::frame;
 
 use crate::answer;
-use crate::dial::dial;
+use crate::config::ClientConfig;
+use crate::dial::{dial, host_of};
 use crate::error::{Error, ErrorKind};
+use crate::sasl::{Sasl, Step};
 use crate::transport::{Stream, Transport};
 use crate::versions::{Versions, api_name};
 
@@ -27,7 +34,10 @@ const UNSUPPORTED_VERSION: i16 = 35;
 /// The version of ApiVersions asked for first. Version 4 differs only in features whose lowest level is 0, which nothing here looks at.
 const API_VERSIONS: i16 = 3;
 
-/// An open connection whose versions are negotiated.
+/// The part of a session after which it is prolonged, in hundredths: Kafka's own client takes 85 to 95 (KIP-368).
+const RENEW_AFTER: u32 = 85;
+
+/// An open connection whose versions are negotiated, and which the broker knows the client of.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
@@ -38,38 +48,51 @@ pub struct Connection {
     open: VecDeque<i32>,
     timeout: Duration,
     frame_limit: usize,
+    sasl: Option<Sasl>,
+    /// When the session is to be prolonged.
+    renew_at: Option<Instant>,
+    /// Answers that came while it was, oldest first.
+    early: VecDeque<(i32, Vec<u8>)>,
+    /// Something was answered since the connection was made.
+    was_answered: bool,
 }
 
 impl Connection {
-    /// Connects to `address` (`host:port`, every address that it resolves to is tried) and negotiates versions.
+    /// Connects to `address` (`host:port`, every address that it resolves to is tried), speaks TLS and SASL as `config` has it, and negotiates versions.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`] or [`ErrorKind::Timeout`] if no connection came about within `timeout`;
-    /// [`ErrorKind::Protocol`] if what answers there is no Kafka broker.
-    pub fn open(
-        address: &str,
-        client_id: &str,
-        timeout: Duration,
-        request_timeout: Duration,
-    ) -> Result<Self, Error> {
+    /// [`ErrorKind::Protocol`] if what answers there is no Kafka broker; [`ErrorKind::Tls`] and [`ErrorKind::Authentication`] if the two sides do not believe
+    /// each other.
+    pub fn open(address: &str, config: &ClientConfig, timeout: Duration) -> Result<Self, Error> {
         let deadline = Instant::now() + timeout;
         let socket = dial(address, deadline)?;
-        let stream = Stream::new(Transport::Plain(socket))
+        let mut stream = Stream::new(Transport::Plain(socket))
             .map_err(|error| Error::io(format_args!("{address}: set TCP_NODELAY"), error))?;
+        if let Some(tls) = &config.security.tls {
+            let beginning = tls.begin(host_of(address))?;
+            let encrypted = stream.encrypt(beginning, deadline);
+            stream = encrypted.map_err(|error| no_handshake(address, error))?;
+        }
         let mut connection = Self {
             stream,
             address: address.to_owned(),
-            client_id: StrBytes::from_string(client_id.to_owned()),
+            client_id: StrBytes::from_string(config.client_id.clone()),
             versions: Versions::default(),
             correlation: 0,
             open: VecDeque::new(),
             timeout: deadline
                 .saturating_duration_since(Instant::now())
-                .min(request_timeout),
+                .min(config.request_timeout),
             frame_limit: frame::MAX_FRAME,
+            sasl: config.security.sasl.clone(),
+            renew_at: None,
+            early: VecDeque::new(),
+            was_answered: false,
         };
         connection.negotiate()?;
-        connection.timeout = request_timeout;
+        connection.authenticate()?;
+        connection.timeout = config.request_timeout;
         Ok(connection)
     }
 
@@ -98,7 +121,7 @@ impl Connection {
 
     /// Requests that have not been answered yet.
     pub fn in_flight(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.early.len()
     }
 
     /// Sets how long a whole frame may take to be written or, from the call that waits for it, to be read. The request time-out by default.
@@ -116,6 +139,9 @@ impl Connection {
     /// # Errors
     /// [`ErrorKind::Unreachable`] if the connection is broken.
     pub fn wait_readable(&mut self, timeout: Duration) -> Result<bool, Error> {
+        if !self.early.is_empty() {
+            return Ok(true);
+        }
         self.stream
             .wait_readable(timeout)
             .map_err(|error| Error::io(format_args!("{}: wait for an answer", self.address), error))
@@ -185,8 +211,11 @@ impl Connection {
     /// Sends a whole frame, its length first, in parts that need not be joined.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// As [`send`](Self::send), and [`ErrorKind::Authentication`] if the session was to be prolonged and could not.
     pub fn send_raw(&mut self, correlation: i32, parts: &[&[u8]]) -> Result<(), Error> {
+        if self.renew_at.is_some_and(|at| at <= Instant::now()) {
+            self.renew()?;
+        }
         if self.open.len() >= MAX_IN_FLIGHT {
             return Err(Error::new(
                 ErrorKind::Configuration,
@@ -234,6 +263,25 @@ impl Connection {
     /// # Errors
     /// As [`receive`](Self::receive).
     pub fn receive_frame(&mut self, buffer: &mut Vec<u8>) -> Result<i32, Error> {
+        if let Some((correlation, frame)) = self.early.pop_front() {
+            *buffer = frame;
+            return Ok(correlation);
+        }
+        let read = self.read_frame(buffer);
+        if !self.was_answered && self.sasl.is_none() {
+            return match read {
+                Err(error) if error.kind() == ErrorKind::Unreachable => Err(self.unproven(error)),
+                read => {
+                    self.was_answered = true;
+                    read
+                }
+            };
+        }
+        read
+    }
+
+    /// Reads the next frame.
+    fn read_frame(&mut self, buffer: &mut Vec<u8>) -> Result<i32, Error> {
         let deadline = Instant::now() + self.timeout;
         frame::read_frame(&mut self.stream.reader(deadline), self.frame_limit, buffer)
             .map_err(|error| Error::io(format_args!("{}: read an answer", self.address), error))?;
@@ -251,6 +299,16 @@ impl Connection {
         }
     }
 
+    /// A broker that wants to know who asks closes the connection at the first request, without a word.
+    fn unproven(&self, error: Error) -> Error {
+        let message = format!(
+            "{error} (does this listener want SASL? Then security.protocol and sasl.mechanism say so)"
+        );
+        Error::new(ErrorKind::Unreachable, message)
+            .with_source(error)
+            .suspect(ErrorKind::Authentication)
+    }
+
     /// Asks which versions the broker knows.
     fn negotiate(&mut self) -> Result<(), Error> {
         let request = ApiVersionsRequest::default()
@@ -258,13 +316,14 @@ impl Connection {
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
         self.send(&request, API_VERSIONS)?;
         let mut buffer = Vec::new();
-        self.receive_frame(&mut buffer)
+        self.refuse_tls()?;
+        self.read_frame(&mut buffer)
             .map_err(|error| not_kafka(&self.address, error))?;
         let code = buffer
             .get(4..6)
             .map(|code| i16::from_be_bytes([code[0], code[1]]));
         let response = if code == Some(UNSUPPORTED_VERSION) {
-            self.call_version(&ApiVersionsRequest::default(), 0)
+            self.exchange(&ApiVersionsRequest::default(), 0)
         } else {
             self.decode::<ApiVersionsRequest>(Bytes::from(buffer), API_VERSIONS)
         };
@@ -276,6 +335,120 @@ impl Connection {
         self.versions = Versions::from_response(&response);
         Ok(())
     }
+
+    /// What a TLS listener answers to a request in the clear is an alert, and looks like a frame of no length that could be.
+    fn refuse_tls(&mut self) -> Result<(), Error> {
+        const ALERT: [u8; 2] = [0x15, 0x03];
+        let start = self
+            .stream
+            .peek_plain(Instant::now() + self.timeout)
+            .map_err(|error| Error::io(format_args!("{}: read an answer", self.address), error))
+            .map_err(|error| not_kafka(&self.address, error))?;
+        if start == Some(ALERT) {
+            let message = format!(
+                "{}: this listener speaks TLS: security.protocol is SSL or SASL_SSL",
+                self.address
+            );
+            return Err(Error::new(ErrorKind::Tls, message));
+        }
+        Ok(())
+    }
+
+    /// As [`call_version`](Self::call_version), past answers that are kept.
+    fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, Error> {
+        self.send(request, version)?;
+        let mut buffer = Vec::new();
+        self.read_frame(&mut buffer)?;
+        self.decode::<R>(Bytes::from(buffer), version)
+    }
+
+    /// Prolongs the session, once all requests before are answered.
+    fn renew(&mut self) -> Result<(), Error> {
+        // What is sent for it must not begin it again.
+        self.renew_at = None;
+        while !self.open.is_empty() {
+            let mut frame = Vec::new();
+            let correlation = self.read_frame(&mut frame)?;
+            self.early.push_back((correlation, frame));
+        }
+        self.authenticate()
+    }
+
+    /// Proves who the client is, if it is to.
+    fn authenticate(&mut self) -> Result<(), Error> {
+        let Some(sasl) = self.sasl.clone() else {
+            return Ok(());
+        };
+        let here = |error: Error| error.context(format_args!("{}", self.address));
+        let mut conversation = sasl.begin().map_err(here)?;
+        self.choose_mechanism(sasl.mechanism())?;
+        let version = self.versions.choose(
+            SaslAuthenticateRequest::KEY,
+            SaslAuthenticateRequest::VERSIONS,
+        )?;
+        let mut message = conversation.first();
+        loop {
+            let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(message));
+            let answer = self.exchange(&request, version)?;
+            if answer.error_code != 0 {
+                let doing = format_args!("{}: {}", self.address, sasl.mechanism());
+                return Err(Error::kafka(
+                    doing,
+                    answer.error_code,
+                    answer.error_message.as_deref(),
+                ));
+            }
+            let step = conversation.next(&answer.auth_bytes).map_err(|error| {
+                error.context(format_args!("{}: {}", self.address, sasl.mechanism()))
+            })?;
+            match step {
+                Step::Send(next) => message = next,
+                Step::Done => {
+                    let lifetime = u64::try_from(answer.session_lifetime_ms).unwrap_or(0);
+                    let lifetime = Duration::from_millis(lifetime);
+                    self.renew_at = (!lifetime.is_zero())
+                        .then(|| Instant::now() + lifetime * RENEW_AFTER / 100);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn choose_mechanism(&mut self, mechanism: &'static str) -> Result<(), Error> {
+        let version = self
+            .versions
+            .choose(SaslHandshakeRequest::KEY, SaslHandshakeRequest::VERSIONS)?;
+        let request =
+            SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
+        let answer = self
+            .exchange(&request, version)
+            .map_err(|error| error.suspect(ErrorKind::Authentication))?;
+        let said = match answer.error_code {
+            0 => return Ok(()),
+            // ILLEGAL_SASL_STATE.
+            34 => "this listener wants no SASL: security.protocol is PLAINTEXT or SSL".to_owned(),
+            _ => {
+                let offered: Vec<&str> = answer.mechanisms.iter().map(|name| &**name).collect();
+                format!("the broker takes {}", offered.join(", "))
+            }
+        };
+        let doing = format_args!("{}: sasl.mechanism {mechanism}", self.address);
+        Err(Error::kafka(doing, answer.error_code, Some(&said)))
+    }
+}
+
+/// A handshake that ended without a word mostly means that the port speaks no TLS. But a broker that dies looks the same, and comes back.
+fn no_handshake(address: &str, error: std::io::Error) -> Error {
+    let error = Error::io(format_args!("{address}: TLS handshake"), error);
+    if error.kind() != ErrorKind::Unreachable {
+        return error;
+    }
+    let message = format!(
+        "{error} (does this listener speak TLS? If not, security.protocol is PLAINTEXT or SASL_PLAINTEXT)"
+    );
+    Error::new(ErrorKind::Unreachable, message)
+        .with_source(error)
+        .suspect(ErrorKind::Tls)
 }
 
 /// A broken first exchange mostly means that the port speaks something else: say so.
@@ -290,9 +463,10 @@ fn not_kafka(address: &str, error: Error) -> Error {
         ErrorKind::Unreachable => Error::new(
             ErrorKind::Unreachable,
             format!(
-                "{address}: closed the connection during the first exchange (is it a TLS port?): {error}"
+                "{address}: closed the connection during the first exchange (is it a TLS port? Then security.protocol is SSL or SASL_SSL): {error}"
             ),
-        ),
+        )
+        .suspect(ErrorKind::Tls),
         _ => error,
     }
 }
@@ -305,6 +479,10 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     const SOON: Duration = Duration::from_secs(5);
+
+    fn config() -> ClientConfig {
+        ClientConfig::new("unused:1").unwrap()
+    }
 
     /// A peer that takes one connection and does `script` with it.
     fn peer(script: impl FnOnce(TcpStream) + Send + 'static) -> (String, JoinHandle<()>) {
@@ -340,7 +518,7 @@ mod tests {
             assert_eq!(second[..4], [0, 18, 0, 0]);
             answer(&mut socket, &second[4..8], &ONE_API);
         });
-        let connection = Connection::open(&address, "test", SOON, SOON).unwrap();
+        let connection = Connection::open(&address, &config(), SOON).unwrap();
         assert_eq!(connection.versions().offered(3), Some((4, 9)));
         running.join().unwrap();
     }
@@ -353,7 +531,7 @@ mod tests {
                 .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 .unwrap();
         });
-        let error = Connection::open(&address, "test", SOON, SOON).unwrap_err();
+        let error = Connection::open(&address, &config(), SOON).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
         assert!(error.to_string().contains("TLS or HTTP"), "{error}");
         running.join().unwrap();
@@ -365,8 +543,7 @@ mod tests {
             let mut rest = Vec::new();
             socket.read_to_end(&mut rest).unwrap();
         });
-        let error =
-            Connection::open(&address, "test", Duration::from_millis(200), SOON).unwrap_err();
+        let error = Connection::open(&address, &config(), Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(error.to_string().contains(&address), "{error}");
         running.join().unwrap();
@@ -378,8 +555,80 @@ mod tests {
             read_request(&mut socket);
             answer(&mut socket, &[0, 0, 9, 9], &ONE_API);
         });
-        let error = Connection::open(&address, "test", SOON, SOON).unwrap_err();
+        let error = Connection::open(&address, &config(), SOON).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        running.join().unwrap();
+    }
+
+    /// Takes part in SASL/PLAIN as a broker: the first message must be as expected.
+    fn believe(socket: &mut TcpStream, lifetime: i64) {
+        let handshake = read_request(socket);
+        assert_eq!(handshake[..4], [0, 17, 0, 1]);
+        answer(
+            socket,
+            &handshake[4..8],
+            &[0, 0, 0, 0, 0, 1, 0, 5, b'P', b'L', b'A', b'I', b'N'],
+        );
+        let proof = read_request(socket);
+        assert_eq!(proof[..4], [0, 36, 0, 1]);
+        assert!(proof.ends_with(b"\0ada\0secret"));
+        let body = [&[0, 0, 0xff, 0xff, 0, 0, 0, 0][..], &lifetime.to_be_bytes()].concat();
+        answer(socket, &proof[4..8], &body);
+    }
+
+    #[test]
+    fn a_session_is_prolonged_and_answers_on_the_way_are_kept() {
+        let (address, running) = peer(|mut socket| {
+            let first = read_request(&mut socket);
+            answer(&mut socket, &first[4..8], &[0, 35, 0, 0, 0, 0]);
+            let second = read_request(&mut socket);
+            // SaslHandshake 1 to 1, SaslAuthenticate 0 to 1.
+            let apis = [0, 0, 0, 0, 0, 2, 0, 17, 0, 1, 0, 1, 0, 36, 0, 0, 0, 1];
+            answer(&mut socket, &second[4..8], &apis);
+            believe(&mut socket, 60_000);
+            // Two requests are open when the session runs out: their answers come before the new proof is asked for.
+            for _ in 0..2 {
+                let correlation = &read_request(&mut socket)[..4];
+                answer(&mut socket, correlation, b"answer");
+            }
+            believe(&mut socket, 0);
+            let correlation = &read_request(&mut socket)[..4];
+            answer(&mut socket, correlation, b"last");
+        });
+        let mut config = config();
+        config.security.sasl = Some(Sasl::Plain {
+            user: "ada".to_owned(),
+            password: "secret".to_owned(),
+        });
+        let mut connection = Connection::open(&address, &config, SOON).unwrap();
+        assert!(connection.renew_at.is_some());
+        let send = |connection: &mut Connection| {
+            let id = connection.next_correlation_id();
+            let parts: [&[u8]; 2] = [&4_i32.to_be_bytes(), &id.to_be_bytes()];
+            connection.send_raw(id, &parts).unwrap();
+            id
+        };
+        let mut sent = vec![send(&mut connection), send(&mut connection)];
+        connection.renew_at = Some(Instant::now());
+        sent.push(send(&mut connection));
+        assert_eq!(connection.in_flight(), 3);
+        assert!(connection.renew_at.is_none(), "a session of any length");
+        for id in sent {
+            let mut frame = Vec::new();
+            assert_eq!(connection.receive_frame(&mut frame).unwrap(), id);
+        }
+        running.join().unwrap();
+    }
+
+    #[test]
+    fn a_listener_that_speaks_tls_is_recognised() {
+        let (address, running) = peer(|mut socket| {
+            read_request(&mut socket);
+            // A fatal alert: unexpected message.
+            socket.write_all(&[0x15, 3, 3, 0, 2, 2, 10]).unwrap();
+        });
+        let error = Connection::open(&address, &config(), SOON).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
         running.join().unwrap();
     }
 
@@ -393,7 +642,7 @@ mod tests {
             let mut rest = Vec::new();
             socket.read_to_end(&mut rest).unwrap();
         });
-        let mut connection = Connection::open(&address, "test", SOON, SOON).unwrap();
+        let mut connection = Connection::open(&address, &config(), SOON).unwrap();
         for _ in 0..MAX_IN_FLIGHT {
             let id = connection.next_correlation_id();
             connection.send_raw(id, &[&[0, 0, 0, 0]]).unwrap();

@@ -53,6 +53,15 @@ pub(crate) fn dial(address: &str, deadline: Instant) -> Result<TcpStream, Error>
     Err(Error::new(kind, message).with_source(last))
 }
 
+/// The host of `host:port`, without the brackets of an IPv6 address.
+pub(crate) fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    inner.unwrap_or(host)
+}
+
 fn why(error: &io::Error, share: Duration) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
@@ -122,6 +131,12 @@ mod tests {
         for host in ["127.0.0.1", "localhost"] {
             dial(&format!("{host}:{port}"), soon()).unwrap();
         }
+    }
+
+    #[test]
+    fn hosts_are_found_in_addresses() {
+        assert_eq!(host_of("broker.example:9093"), "broker.example");
+        assert_eq!(host_of("[::1]:9093"), "::1");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub enum ErrorKind {
     Timeout,
     /// The broker does not believe who we are.
     Authentication,
+    /// A certificate, a key or the TLS of either side does not do.
+    Tls,
     /// We are known, but may not do this.
     Authorization,
     /// The topic (or partition) does not exist.
@@ -50,6 +52,8 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     kafka_code: Option<i16>,
+    /// What it is, if it goes on.
+    suspicion: Option<ErrorKind>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -60,6 +64,7 @@ impl Error {
             kind,
             message: message.into(),
             kafka_code: None,
+            suspicion: None,
             source: None,
         };
         Self {
@@ -69,6 +74,9 @@ impl Error {
 
     /// An I/O failure with what was being done.
     pub(crate) fn io(doing: impl fmt::Display, source: io::Error) -> Self {
+        if let Some(why) = crate::tls::explain(&source) {
+            return Self::new(ErrorKind::Tls, format!("{doing}: {why}")).with_source(source);
+        }
         let kind = match source.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ErrorKind::Timeout,
             io::ErrorKind::InvalidData => ErrorKind::Protocol,
@@ -122,6 +130,25 @@ impl Error {
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.inner.message = format!("{context}: {}", self.inner.message);
+        self
+    }
+
+    /// The same error, which is of another kind if it is the same however often it is tried: a connection that is always closed at the same point, say.
+    #[must_use]
+    pub(crate) fn suspect(mut self, kind: ErrorKind) -> Self {
+        self.inner.suspicion = Some(kind);
+        self
+    }
+
+    /// What sort of failure this is once nobody tries again.
+    pub(crate) fn settled_kind(&self) -> ErrorKind {
+        self.inner.suspicion.unwrap_or(self.inner.kind)
+    }
+
+    /// The same error as one of another kind.
+    #[must_use]
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.inner.kind = kind;
         self
     }
 

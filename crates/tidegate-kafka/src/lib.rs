@@ -16,17 +16,21 @@ mod dial;
 mod error;
 pub mod producer;
 pub mod retry;
+mod sasl;
+mod tls;
 mod transport;
 mod versions;
 
 pub use admin::{Admin, GroupDescription, Isolation, NewTopic, OffsetSpec};
 pub use client::{Client, CoordinatorKind};
 pub use cluster::{BrokerAddress, ClusterView, PartitionView, TopicView};
-pub use config::ClientConfig;
+pub use config::{ClientConfig, Security};
 pub use connection::{Connection, MAX_IN_FLIGHT};
 pub use consumer::{
     Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Outcomes,
     Reset, TopicPartition, outcomes_behind, read_committed,
 };
 pub use error::{Error, ErrorKind};
+pub use sasl::{Sasl, ScramHash, TokenSource};
+pub use tls::{Identity, Pem, Tls, TlsOptions};
 pub use versions::Versions;

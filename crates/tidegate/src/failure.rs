@@ -275,7 +275,9 @@ fn kind_of_kafka(error: &kafka::Error) -> Kind {
         kafka::ErrorKind::Unreachable | kafka::ErrorKind::Timeout | kafka::ErrorKind::Protocol => {
             Kind::Unreachable
         }
-        kafka::ErrorKind::Authentication | kafka::ErrorKind::Authorization => Kind::Rights,
+        kafka::ErrorKind::Tls
+        | kafka::ErrorKind::Authentication
+        | kafka::ErrorKind::Authorization => Kind::Rights,
         kafka::ErrorKind::TopicMissing | kafka::ErrorKind::Topic => Kind::Topic,
         kafka::ErrorKind::TooLarge | kafka::ErrorKind::Delivery => Kind::Delivery,
         kafka::ErrorKind::Fenced => Kind::AlreadyRunning,

@@ -360,9 +360,10 @@ impl Driver {
         self.ended.push(handle.thread);
         let (kind, why) = (error.kind(), error.to_string());
         let event = match kind {
-            ErrorKind::Authentication | ErrorKind::Authorization | ErrorKind::TooLarge => {
-                Event::Refused { kind, why }
-            }
+            ErrorKind::Tls
+            | ErrorKind::Authentication
+            | ErrorKind::Authorization
+            | ErrorKind::TooLarge => Event::Refused { kind, why },
             _ => Event::Lost { link, why },
         };
         self.tell(event, actions);
