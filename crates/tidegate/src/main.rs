@@ -4,7 +4,7 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | what was typed | `args`, `values` |
+//! | what was typed | `args`, `values`, `properties` |
 //! | what it means: opened, resolved, checked | `plan`, `options`, `job`, `input`, `subject_schema`, `topic`, `service` |
 //! | doing it | `commands` |
 //! | saying what came of it | `report`, `failure`, `terminal`, `progress`, `record_output` |
@@ -20,6 +20,7 @@ mod job;
 mod options;
 mod plan;
 mod progress;
+mod properties;
 mod receipts;
 mod record_output;
 mod report;

@@ -44,6 +44,9 @@ impl<'a> Load<'a> {
     /// Opens, resolves and checks everything, and changes nothing.
     pub(crate) fn prepare(args: &'a PublishArgs, context: &mut Context) -> Result<Self, Failure> {
         check_flags(args)?;
+        if args.records.needs_registry() && !context.has_registry(&args.cluster, &args.registry)? {
+            return Err(needs_registry());
+        }
         let inputs = Inputs::prepare(&args.files, &args.csv, &context.interrupt)?;
         if args.proof.verify && !inputs.is_file() {
             let message = format!(
@@ -469,10 +472,6 @@ fn check_flags(args: &PublishArgs) -> Result<(), Failure> {
             Kind::Usage,
             "--commit-interval must be shorter than --transaction-timeout: a transaction would never be committed in time",
         ));
-    }
-    let no_registry = args.cluster.bootstrap_server.is_some() && args.registry.registry.is_none();
-    if args.records.needs_registry() && no_registry {
-        return Err(needs_registry());
     }
     Ok(())
 }

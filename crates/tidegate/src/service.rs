@@ -4,15 +4,15 @@
 //! is done while others are connected serves on until they have left, for [`GRACE`] at most.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidegate::broker::{self, Addresses, Broker, BrokerConfig};
 use tidegate::kafka::{Client, ClientConfig};
-use tidegate::registry::{Auth, Registry, RegistryConfig};
+use tidegate::registry::Registry;
 
 use crate::args::{ClusterArgs, RegistryArgs};
 use crate::failure::{Failure, Kind};
+use crate::properties::Properties;
 use crate::signals::Interrupt;
 use crate::terminal::Terminal;
 
@@ -24,8 +24,6 @@ const OWN_CONNECTIONS: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a broker named in the data directory may take to answer before its address counts as stale.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the registry may take, its own retries included.
-const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every command is handed: how to speak, whether to stop, and the embedded broker once this process holds one.
 #[derive(Debug)]
@@ -35,6 +33,8 @@ pub(crate) struct Context {
     /// The signals.
     pub(crate) interrupt: Interrupt,
     holder: Option<Broker>,
+    /// What the command's client properties say, once they were needed.
+    properties: Option<Properties>,
 }
 
 /// What a command needs of the outside.
@@ -66,25 +66,28 @@ impl Context {
             terminal,
             interrupt,
             holder: None,
+            properties: None,
         }
     }
 
     /// Connects to the cluster that was named, or to the embedded one.
     pub(crate) fn connect(&mut self, reach: Reach<'_>) -> Result<Service, Failure> {
+        let terminal = self.terminal;
+        let properties = self.properties(reach.cluster)?;
         // A registry that cannot be is told before anything is started.
         let named = match reach.registry {
-            Some(args) => args
-                .registry
-                .as_ref()
-                .map(|url| open_registry(url, args))
-                .transpose()?,
+            Some(args) => named_registry(properties, args)?,
             None => None,
         };
-        match &reach.cluster.bootstrap_server {
+        match properties.servers(reach.cluster)? {
             Some(servers) => {
-                let client = Client::connect(client_config(servers, reach)?)?;
+                let mut config = client_config(&servers, reach)?;
+                config.security = properties.security(terminal)?;
+                if let Some(id) = properties.client_id() {
+                    config.client_id = id;
+                }
                 Ok(Service {
-                    client,
+                    client: Client::connect(config)?,
                     registry: named,
                     embedded: false,
                 })
@@ -92,7 +95,10 @@ impl Context {
             None => {
                 let (client, url) = self.connect_embedded(reach)?;
                 let registry = match (named, url, reach.registry) {
-                    (None, Some(url), Some(args)) => Some(open_registry(&url, args)?),
+                    (None, Some(url), Some(args)) => {
+                        let config = Properties::default().registry(url, args)?;
+                        Some(Registry::new(config)?)
+                    }
                     (named, ..) => named,
                 };
                 Ok(Service {
@@ -110,8 +116,12 @@ impl Context {
         cluster: &ClusterArgs,
         args: &RegistryArgs,
     ) -> Result<Registry, Failure> {
-        match (&args.registry, &cluster.bootstrap_server) {
-            (Some(url), _) => open_registry(url, args),
+        let properties = self.properties(cluster)?;
+        match (
+            named_registry(properties, args)?,
+            properties.servers(cluster)?,
+        ) {
+            (Some(registry), _) => Ok(registry),
             (None, Some(_)) => Err(needs_registry()),
             (None, None) => {
                 let reach = Reach {
@@ -122,6 +132,30 @@ impl Context {
                 self.connect(reach)?.registry.ok_or_else(needs_registry)
             }
         }
+    }
+
+    /// Whether there is one: named, or the embedded one.
+    pub(crate) fn has_registry(
+        &mut self,
+        cluster: &ClusterArgs,
+        args: &RegistryArgs,
+    ) -> Result<bool, Failure> {
+        let properties = self.properties(cluster)?;
+        Ok(properties.registry_url(args).is_some() || properties.servers(cluster)?.is_none())
+    }
+
+    /// The client properties, which are read once.
+    fn properties(&mut self, cluster: &ClusterArgs) -> Result<&Properties, Failure> {
+        if self.properties.is_none() {
+            let properties = Properties::gather(cluster)?;
+            if self.terminal.is_verbose() {
+                for ignored in properties.ignored() {
+                    self.terminal.note(ignored);
+                }
+            }
+            self.properties = Some(properties);
+        }
+        Ok(self.properties.get_or_insert_default())
     }
 
     /// Becomes the holder of the data directory, or a guest of the one that is.
@@ -179,6 +213,17 @@ impl Context {
     }
 }
 
+/// The registry that was named, if one was.
+fn named_registry(
+    properties: &Properties,
+    args: &RegistryArgs,
+) -> Result<Option<Registry>, Failure> {
+    let Some(url) = properties.registry_url(args) else {
+        return Ok(None);
+    };
+    Ok(Some(Registry::new(properties.registry(url, args)?)?))
+}
+
 /// Connects to the broker that holds the data directory; `None` while it cannot be reached, for its address may be stale or not written yet.
 fn visit(reach: Reach<'_>) -> Result<Option<(Client, Option<String>)>, Failure> {
     let Ok(Some(addresses)) = Addresses::read(&reach.cluster.data_dir) else {
@@ -191,6 +236,7 @@ fn visit(reach: Reach<'_>) -> Result<Option<(Client, Option<String>)>, Failure> 
         .map(|client| (client, addresses.registry)))
 }
 
+/// What every connection goes by, but for who asks.
 fn client_config(servers: &str, reach: Reach<'_>) -> Result<ClientConfig, Failure> {
     let mut config = ClientConfig::new(servers)?;
     config.connect_timeout = reach.cluster.connect_timeout;
@@ -199,38 +245,6 @@ fn client_config(servers: &str, reach: Reach<'_>) -> Result<ClientConfig, Failur
         config.delivery_timeout = timeout;
     }
     Ok(config)
-}
-
-fn open_registry(url: &str, args: &RegistryArgs) -> Result<Registry, Failure> {
-    let mut config = RegistryConfig::new(url);
-    if let (Some(user), Some(file)) = (&args.registry_user, &args.registry_password_file) {
-        config.auth = Auth::Basic {
-            user: user.clone(),
-            password: secret(file)?,
-        };
-    } else if let Some(file) = &args.registry_token_file {
-        config.auth = Auth::Bearer(secret(file)?);
-    }
-    config.ca_file.clone_from(&args.registry_ca);
-    config.timeout = REGISTRY_TIMEOUT;
-    Ok(Registry::new(config)?)
-}
-
-/// The first line of a file that holds a secret.
-fn secret(file: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Failure::new(Kind::LocalIo, format!("cannot read {}", file.display())).because(error)
-    })?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(Failure::new(
-            Kind::Usage,
-            format!(
-                "{} holds no secret: its first line is empty",
-                file.display()
-            ),
-        )),
-    }
 }
 
 /// Avro was asked for on a cluster without a registry.

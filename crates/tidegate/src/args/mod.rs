@@ -3,12 +3,16 @@
 //! Nothing here is resolved or checked beyond its own form; what the words mean is [`crate::plan`]'s business. A flag stands on exactly the
 //! commands where it does something.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::properties::{Typed, keys};
 use crate::values;
 
 mod job;
@@ -120,19 +124,43 @@ pub(crate) enum ColorChoice {
     Never,
 }
 
+/// Reads `KEY=VALUE`; for `help` it ends as `--help` does.
+#[derive(Clone, Debug)]
+struct PropertyParser;
+
+impl TypedValueParser for PropertyParser {
+    type Value = Typed;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Typed, clap::Error> {
+        if value == "help" {
+            return Err(clap::Error::raw(ErrorKind::DisplayHelp, keys::help()));
+        }
+        let typed = value.to_str().and_then(Typed::parse);
+        typed.ok_or_else(|| {
+            let message = "-X takes KEY=VALUE in UTF-8; -X help lists all keys\n";
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
+}
+
 /// Which cluster.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterArgs {
-    /// Brokers to ask first [default: the embedded broker]
-    #[arg(
-        short,
-        long,
-        value_name = "HOST:PORT,...",
-        env = "KAFKA_BOOTSTRAP_SERVERS",
-        hide_env_values = true
-    )]
+    /// Brokers to ask first [default: the embedded broker] [env: KAFKA_BOOTSTRAP_SERVERS]
+    #[arg(short, long, value_name = "HOST:PORT,...")]
     pub(crate) bootstrap_server: Option<String>,
+    /// Client properties, as Kafka's own tools and librdkafka take them: TLS, SASL, the registry
+    #[arg(long, value_name = "FILE")]
+    pub(crate) command_config: Option<PathBuf>,
+    /// One client property (what stands here, other users of the machine can see); `-X help` lists them
+    #[arg(short = 'X', value_name = "KEY=VALUE", value_parser = PropertyParser)]
+    pub(crate) properties: Vec<Typed>,
     /// The embedded broker's data; a running `tidegate broker` on it is used as it is
     #[arg(long, value_name = "DIR", default_value = ".tidegate")]
     pub(crate) data_dir: PathBuf,
@@ -148,13 +176,8 @@ pub(crate) struct ClusterArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Schema Registry")]
 pub(crate) struct RegistryArgs {
-    /// Schema Registry [default: the embedded one, with the embedded broker]
-    #[arg(
-        long,
-        value_name = "URL,...",
-        env = "SCHEMA_REGISTRY_URL",
-        hide_env_values = true
-    )]
+    /// Schema Registry [default: the embedded one, with the embedded broker] [env: SCHEMA_REGISTRY_URL]
+    #[arg(long, value_name = "URL,...")]
     pub(crate) registry: Option<String>,
     /// User for basic authentication
     #[arg(long, value_name = "USER", requires = "registry_password_file")]
