@@ -16,9 +16,9 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    GroupId, ListGroupsRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetCommitResponse,
-    OffsetFetchRequest, OffsetFetchResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, GroupId, ListGroupsRequest, ListOffsetsRequest, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
 use kafka_protocol::protocol::{Message, Request, StrBytes};
 
@@ -104,6 +104,10 @@ impl Admin {
         Self { client }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Creates a topic and waits until each of its partitions has a leader.
     ///
     /// # Errors
@@ -121,7 +125,19 @@ impl Admin {
         self.create(topic, true)
     }
 
-    fn create(&self, topic: &NewTopic, may_exist: bool) -> Result<(), Error> {
+    /// Whether a topic like that could be created: the broker checks everything, and creates nothing. One that exists meanwhile is no error.
+    ///
+    /// # Errors
+    /// As [`create_topic`](Self::create_topic).
+    pub fn check_new_topic(&self, topic: &NewTopic) -> Result<(), Error> {
+        let request = self.creation(topic).with_validate_only(true);
+        self.client.retrying(&[], |client| {
+            let answer = client.call_any(&request)?;
+            check_creation(topic, &answer, true)
+        })
+    }
+
+    fn creation(&self, topic: &NewTopic) -> CreateTopicsRequest {
         let timeout =
             i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX);
         let configs = topic
@@ -138,25 +154,20 @@ impl Admin {
             .with_num_partitions(topic.partitions.unwrap_or(-1))
             .with_replication_factor(topic.replication_factor.unwrap_or(-1))
             .with_configs(configs);
-        let request = CreateTopicsRequest::default()
+        CreateTopicsRequest::default()
             .with_topics(vec![creatable])
-            .with_timeout_ms(timeout);
+            .with_timeout_ms(timeout)
+    }
+
+    fn create(&self, topic: &NewTopic, may_exist: bool) -> Result<(), Error> {
+        let request = self.creation(topic);
         // The answer to an earlier try may have been lost: then the topic that is there already is the one we made.
         let mut may_exist = may_exist;
         self.client.retrying(&[], |client| {
             let answer = client.open_any().and_then(|mut connection| {
                 connection.call(&request).inspect_err(|_| may_exist = true)
             })?;
-            answer.topics.iter().try_for_each(|result| {
-                if may_exist && result.error_code == TOPIC_ALREADY_EXISTS {
-                    return Ok(());
-                }
-                check(
-                    format_args!("create topic {}", topic.name),
-                    result.error_code,
-                    result.error_message.as_deref(),
-                )
-            })
+            check_creation(topic, &answer, may_exist)
         })?;
         self.wait_until_led(&topic.name)
     }
@@ -425,6 +436,23 @@ impl Admin {
         groups.sort();
         Ok(groups)
     }
+}
+
+fn check_creation(
+    topic: &NewTopic,
+    answer: &CreateTopicsResponse,
+    may_exist: bool,
+) -> Result<(), Error> {
+    answer.topics.iter().try_for_each(|result| {
+        if may_exist && result.error_code == TOPIC_ALREADY_EXISTS {
+            return Ok(());
+        }
+        check(
+            format_args!("create topic {}", topic.name),
+            result.error_code,
+            result.error_message.as_deref(),
+        )
+    })
 }
 
 fn offsets_at(

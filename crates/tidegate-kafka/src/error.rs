@@ -92,10 +92,10 @@ impl Error {
 
     /// An error code in a broker's answer, with what was being done and the broker's own words if it sent any.
     pub fn kafka(doing: impl fmt::Display, code: i16, said: Option<&str>) -> Self {
-        let name = crate::retry::code_name(code);
+        let what = crate::retry::describe(code);
         let message = match said.filter(|said| !said.is_empty()) {
-            Some(said) => format!("{doing}: {name} ({code}): {said}"),
-            None => format!("{doing}: {name} ({code})"),
+            Some(said) => format!("{doing}: {what}: {said}"),
+            None => format!("{doing}: {what}"),
         };
         let mut error = Self::new(crate::retry::kind_of(code), message);
         error.inner.kafka_code = Some(code);

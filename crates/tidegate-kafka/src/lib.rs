@@ -16,6 +16,7 @@ mod dial;
 mod error;
 pub mod producer;
 pub mod retry;
+mod rights;
 mod sasl;
 mod tls;
 mod transport;
@@ -31,6 +32,7 @@ pub use consumer::{
     Reset, TopicPartition, outcomes_behind, read_committed,
 };
 pub use error::{Error, ErrorKind};
+pub use rights::{Operation, Rights};
 pub use sasl::{Sasl, ScramHash, TokenSource};
 pub use tls::{Identity, Pem, Tls, TlsOptions};
 pub use versions::Versions;

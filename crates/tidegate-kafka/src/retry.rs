@@ -185,6 +185,24 @@ pub fn kind_of(code: i16) -> ErrorKind {
     }
 }
 
+/// A code by name and number, and which right is missing where it is about rights.
+pub fn describe(code: i16) -> String {
+    let lacking = match code {
+        29 => {
+            ": a right on the topic is missing: WRITE to publish, READ to read, CREATE to create it"
+        }
+        30 => {
+            ": a right on the group is missing: READ to join it and to commit, DESCRIBE to see how it stands"
+        }
+        31 => {
+            ": a right on the cluster is missing: CREATE to create topics, or WRITE on any topic to publish"
+        }
+        53 => ": the right to WRITE with the transactional id is missing",
+        _ => "",
+    };
+    format!("{} ({code}){lacking}", code_name(code))
+}
+
 /// The name of a code as Kafka's documentation writes it.
 pub fn code_name(code: i16) -> String {
     match ResponseError::try_from_code(code) {

@@ -13,6 +13,7 @@
 use std::sync::OnceLock;
 
 use crate::apicurio::{RealRegistry, RegistryOptions};
+use crate::kafka::secure::SecureKafka;
 use crate::kafka::{DEFAULT_VERSION, RealKafka};
 
 const KAFKA_VALUES: &str = "download (Java 17 and Maven), or HOST:PORT";
@@ -70,6 +71,20 @@ pub fn own_kafka(properties: &str) -> Option<RealKafka> {
     wish("TIDEGATE_TEST_KAFKA", KAFKA_VALUES)?;
     let started = RealKafka::start(&kafka_version(), properties);
     Some(started.unwrap_or_else(|error| panic!("a Kafka of the test's own: {error}")))
+}
+
+/// A Kafka with every kind of security; one for all tests of a process. Given wherever real Kafka is asked for.
+///
+/// # Panics
+/// As [`kafka`].
+#[must_use]
+pub fn secure_kafka() -> Option<&'static SecureKafka> {
+    static STARTED: OnceLock<SecureKafka> = OnceLock::new();
+    wish("TIDEGATE_TEST_KAFKA", KAFKA_VALUES)?;
+    Some(STARTED.get_or_init(|| {
+        SecureKafka::start(&kafka_version())
+            .unwrap_or_else(|error| panic!("a Kafka with security: {error}"))
+    }))
 }
 
 /// A registry of the test's own; otherwise as [`own_kafka`].

@@ -5,7 +5,7 @@
 //! | step | where |
 //! |---|---|
 //! | what was typed | `args`, `values`, `properties` |
-//! | what it means: opened, resolved, checked | `plan`, `options`, `job`, `input`, `subject_schema`, `topic`, `service` |
+//! | what it means: opened, resolved, checked | `plan`, `options`, `job`, `input`, `subject_schema`, `topic`, `rights`, `service` |
 //! | doing it | `commands` |
 //! | saying what came of it | `report`, `failure`, `terminal`, `progress`, `record_output` |
 
@@ -24,6 +24,7 @@ mod properties;
 mod receipts;
 mod record_output;
 mod report;
+mod rights;
 mod service;
 mod signals;
 mod stream;

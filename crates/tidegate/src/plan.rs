@@ -10,6 +10,7 @@ use tidegate::core::key::KeyReason;
 use tidegate::core::partition::Partitioner;
 use tidegate::core::publish::CommitCadence;
 use tidegate::core::schema::RecordPlan;
+use tidegate::kafka::Operation;
 
 use crate::args::{OnBadRow, PublishArgs};
 use crate::failure::{Failure, Kind};
@@ -17,6 +18,7 @@ use crate::inputs::Inputs;
 use crate::job::{self, LoadJob};
 use crate::options::{ResolvedOptions, Typed};
 use crate::report::grouped;
+use crate::rights::{self, Need};
 use crate::service::{Context, Reach, Service, needs_registry};
 use crate::subject_schema::{Origin, Schemas};
 use crate::timestamps;
@@ -84,10 +86,52 @@ impl<'a> Load<'a> {
         if let Some(job) = &load.job {
             job.refuse_other_list(args, &load.inputs, load.topic_id().as_deref())?;
         }
+        rights::require(&load.service.client, &load.needs())?;
         let registry = load.service.registry.as_ref();
         load.schemas.check_compatible(&load.records, registry)?;
         load.inputs.check(context)?;
         Ok(load)
+    }
+
+    /// The rights that the load cannot do without. Whether topics may be created is asked when they are.
+    fn needs(&self) -> Vec<Need<'_>> {
+        let consumers = &self.args.consumers;
+        let mut needs = Vec::new();
+        if matches!(self.topic, TopicState::Exists(_)) {
+            let topic = &self.args.topic;
+            needs.push(Need::topic(topic, Operation::Write, "publishing needs"));
+            if self.args.proof.verify {
+                needs.push(Need::topic(topic, Operation::Read, "--verify needs"));
+            }
+        }
+        if let (Some(topic), Some(TopicState::Exists(_))) =
+            (&self.args.rejects.rejects_topic, &self.rejects_topic)
+        {
+            needs.push(Need::topic(
+                topic,
+                Operation::Write,
+                "--rejects-topic needs",
+            ));
+        }
+        // At least once a load does without positions where it may not write them.
+        if let Some(job) = &self.job
+            && job.delivery == Delivery::ExactlyOnce
+        {
+            needs.push(Need::transactional_id(&job.id));
+            let positions = self.positions_topic();
+            for operation in [Operation::Read, Operation::Write] {
+                needs.push(Need::topic(
+                    positions,
+                    operation,
+                    "loading exactly once needs",
+                ));
+            }
+        }
+        let hold = consumers.hold_group.as_deref();
+        needs.extend(hold.map(|group| Need::group(group, "--hold-group needs")));
+        let wait = consumers.wait_group.as_deref();
+        needs.extend(wait.map(|group| Need::group(group, "--wait-group needs")));
+        needs
     }
 
     /// Where the job stands that is gone on with.

@@ -51,9 +51,11 @@ pub(crate) fn inspect(client: &Client, wish: &TopicWish<'_>) -> Result<TopicStat
     check_name(wish.name)?;
     let Some(view) = client.admin().describe_topic(wish.name)? else {
         if wish.may_create {
-            return Ok(TopicState::ToCreate(
-                wish.partitions.or(wish.default_partitions),
-            ));
+            let partitions = wish.partitions.or(wish.default_partitions);
+            client
+                .admin()
+                .check_new_topic(&new_topic(wish, partitions))?;
+            return Ok(TopicState::ToCreate(partitions));
         }
         return Err(missing(wish.name).hint(
             "--create-topic creates it, with --partitions and --replication-factor as you like",
@@ -82,14 +84,18 @@ pub(crate) fn prepare(
     let TopicState::ToCreate(partitions) = state else {
         return Ok(());
     };
-    let topic = NewTopic {
-        name: wish.name.to_owned(),
-        partitions: *partitions,
-        replication_factor: wish.replication_factor,
-        configs: BTreeMap::new(),
-    };
+    let topic = new_topic(wish, *partitions);
     client.admin().ensure_topic(&topic)?;
     inspect(client, wish).map(drop)
+}
+
+fn new_topic(wish: &TopicWish<'_>, partitions: Option<i32>) -> NewTopic {
+    NewTopic {
+        name: wish.name.to_owned(),
+        partitions,
+        replication_factor: wish.replication_factor,
+        configs: BTreeMap::new(),
+    }
 }
 
 /// Refuses a topic that keeps the last record of each key only: rejected rows have no key, and brokers refuse such records there.

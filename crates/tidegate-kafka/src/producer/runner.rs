@@ -593,7 +593,11 @@ impl Driver {
     /// Where a failure is, as far as is known: `topic usage, partition 3, rows 101 to 250: `.
     fn place(&self, failure: &Failure) -> String {
         let Some(slot) = failure.slot else {
-            return String::new();
+            // What the coordinator refuses is about the id.
+            return match (&self.transactional_id, failure.code) {
+                (Some(id), Some(_)) => format!("transactional id {id}: "),
+                _ => String::new(),
+            };
         };
         let target = &self.targets[slot.0 as usize];
         let mut place = format!("topic {}, partition {}", target.topic, target.partition);

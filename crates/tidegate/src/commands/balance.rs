@@ -14,6 +14,7 @@ use crate::args::BalanceArgs;
 use crate::failure::{Failure, Kind};
 use crate::progress::{Figures, Progress};
 use crate::report::{self, BalanceSummary, Finished, Summary, counted};
+use crate::rights::{self, Need};
 use crate::service::{Context, Reach};
 use crate::topic;
 
@@ -44,6 +45,11 @@ pub(crate) fn run(args: &BalanceArgs, context: &mut Context) -> Result<Finished,
         registry: None,
         delivery_timeout: None,
     })?;
+    // Who has nothing to wait for would not find out.
+    rights::require(
+        &service.client,
+        &[Need::group(&args.group, "balance needs")],
+    )?;
     let (topic, targets) = match (&receipt, &args.topic) {
         (Some(receipt), _) => {
             topic::partitions(&service.client, &receipt.topic)?;

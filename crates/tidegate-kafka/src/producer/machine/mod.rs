@@ -541,7 +541,7 @@ impl Machine {
                     self.last_trouble = retry::code_name(code);
                 }
                 Leader::Refused(code) => {
-                    let why = format!("{} ({code}): metadata was refused", retry::code_name(code));
+                    let why = format!("metadata was refused: {}", retry::describe(code));
                     let kind = retry::kind_of(code);
                     return self.fail(kind, Some(code), Some(*slot), why, actions);
                 }
@@ -683,7 +683,7 @@ fn may_start(renewal: &Renewal, transactions: Option<&Transactions>, slot: Slot)
 
 /// An error code by name and number, with what the broker and we have to say about it.
 fn explain(answer: &Answer, why: &str) -> String {
-    let mut text = format!("{} ({})", retry::code_name(answer.code), answer.code);
+    let mut text = retry::describe(answer.code);
     let said = answer.message.as_deref().unwrap_or_default();
     for part in [said, why].into_iter().filter(|part| !part.is_empty()) {
         text.push_str(": ");

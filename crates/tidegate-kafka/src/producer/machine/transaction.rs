@@ -591,5 +591,5 @@ fn describe(request: &CoordinatorRequest) -> &'static str {
 }
 
 fn describe_code(what: &str, code: i16) -> String {
-    format!("{what}: {} ({code})", retry::code_name(code))
+    format!("{what}: {}", retry::describe(code))
 }
