@@ -101,6 +101,18 @@ impl Connection {
         &self.address
     }
 
+    /// How the connection is secured, for people: `TLS 1.3, SCRAM-SHA-512`.
+    pub fn security(&self) -> String {
+        let tls = self.stream.tls_version();
+        let sasl = self.sasl.as_ref().map(Sasl::mechanism);
+        match (tls, sasl) {
+            (None, None) => "in the clear".to_owned(),
+            (None, Some(mechanism)) => format!("in the clear, {mechanism}"),
+            (Some(tls), None) => tls.to_owned(),
+            (Some(tls), Some(mechanism)) => format!("{tls}, {mechanism}"),
+        }
+    }
+
     /// The versions that the broker offers.
     pub fn versions(&self) -> &Versions {
         &self.versions

@@ -17,7 +17,7 @@ const SHORTEST_TRY: Duration = Duration::from_millis(500);
 /// [`ErrorKind::Unreachable`], or [`ErrorKind::Timeout`] if the deadline passed; the message names every address that was tried, and why it
 /// failed.
 pub(crate) fn dial(address: &str, deadline: Instant) -> Result<TcpStream, Error> {
-    let resolved = resolve(address, deadline)?;
+    let resolved = resolve_by(address, deadline)?;
     let mut failures: Vec<String> = Vec::new();
     let mut last = None;
     for (tried, socket_address) in resolved.iter().enumerate() {
@@ -71,8 +71,15 @@ fn why(error: &io::Error, share: Duration) -> String {
     }
 }
 
-/// The addresses of `host:port`.
-fn resolve(address: &str, deadline: Instant) -> Result<Vec<SocketAddr>, Error> {
+/// The addresses of `host:port`, as the system's name service has them.
+///
+/// # Errors
+/// [`ErrorKind::Unreachable`] if there is none, [`ErrorKind::Timeout`] if that was not known in time.
+pub fn resolve(address: &str, timeout: Duration) -> Result<Vec<SocketAddr>, Error> {
+    resolve_by(address, Instant::now() + timeout)
+}
+
+fn resolve_by(address: &str, deadline: Instant) -> Result<Vec<SocketAddr>, Error> {
     if let Ok(numeric) = address.parse::<SocketAddr>() {
         return Ok(vec![numeric]);
     }

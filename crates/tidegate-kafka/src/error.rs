@@ -140,6 +140,13 @@ impl Error {
         self
     }
 
+    /// The same error for somebody who does not try again: a connection that was closed without a word, say, is then one that was refused.
+    #[must_use]
+    pub fn settled(self) -> Self {
+        let kind = self.settled_kind();
+        self.of_kind(kind)
+    }
+
     /// What sort of failure this is once nobody tries again.
     pub(crate) fn settled_kind(&self) -> ErrorKind {
         self.inner.suspicion.unwrap_or(self.inner.kind)

@@ -8,6 +8,7 @@
 pub mod admin;
 mod answer;
 mod client;
+mod clock;
 mod cluster;
 mod config;
 mod connection;
@@ -24,6 +25,7 @@ mod versions;
 
 pub use admin::{Admin, GroupDescription, Isolation, NewTopic, OffsetSpec};
 pub use client::{Client, CoordinatorKind};
+pub use clock::ClockSkew;
 pub use cluster::{BrokerAddress, ClusterView, PartitionView, TopicView};
 pub use config::{ClientConfig, Security};
 pub use connection::{Connection, MAX_IN_FLIGHT};
@@ -31,6 +33,7 @@ pub use consumer::{
     Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Outcomes,
     Reset, TopicPartition, outcomes_behind, read_committed,
 };
+pub use dial::resolve;
 pub use error::{Error, ErrorKind};
 pub use rights::{Operation, Rights};
 pub use sasl::{Sasl, ScramHash, TokenSource};

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConnection;
+use rustls::{ClientConnection, ProtocolVersion};
 
 /// How far the socket's time-out may be from what is left until a deadline: saves a system call for most reads.
 const SLACK: Duration = Duration::from_millis(50);
@@ -179,6 +179,18 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The version of TLS, for people; none in the clear.
+    pub(crate) fn tls_version(&self) -> Option<&'static str> {
+        let Transport::Tls(tls) = &self.transport else {
+            return None;
+        };
+        Some(match tls.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            _ => "TLS",
+        })
     }
 
     /// A second handle on the socket.

@@ -42,6 +42,11 @@ impl Versions {
             .map(|(_, lowest, highest)| (*lowest, *highest))
     }
 
+    /// How many APIs the broker offers.
+    pub fn count(&self) -> usize {
+        self.offered.len()
+    }
+
     /// The level of a feature that the cluster has finalised, such as `transaction.version`.
     pub fn finalised_feature(&self, name: &str) -> Option<i16> {
         self.finalised

@@ -6,12 +6,13 @@
 //! |---|---|
 //! | what was typed | `args`, `values`, `properties` |
 //! | what it means: opened, resolved, checked | `plan`, `options`, `job`, `input`, `subject_schema`, `topic`, `rights`, `service` |
-//! | doing it | `commands` |
+//! | doing it | `commands`, `doctor` |
 //! | saying what came of it | `report`, `failure`, `terminal`, `progress`, `record_output` |
 
 mod args;
 mod commands;
 mod decompress;
+mod doctor;
 mod encoding;
 mod failure;
 mod input;

@@ -18,6 +18,8 @@ mod registry;
 mod security;
 mod token;
 
+pub(crate) use security::warning;
+
 /// Names the cluster where nothing else does.
 const SERVERS_VARIABLE: &str = "KAFKA_BOOTSTRAP_SERVERS";
 /// Names the registry where nothing else does.

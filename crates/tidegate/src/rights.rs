@@ -64,6 +64,12 @@ impl<'a> Need<'a> {
         }
     }
 
+    /// What it is, for a list.
+    pub(crate) fn name(&self) -> String {
+        let (what, _, name) = self.described();
+        format!("{} on {what} {name}", self.operation.name())
+    }
+
     /// The failure of a command that goes without it.
     pub(crate) fn missing(&self) -> Failure {
         let (what, option, name) = self.described();

@@ -12,7 +12,7 @@ use tidegate::registry::Registry;
 
 use crate::args::{ClusterArgs, RegistryArgs};
 use crate::failure::{Failure, Kind};
-use crate::properties::Properties;
+use crate::properties::{self, Properties};
 use crate::signals::Interrupt;
 use crate::terminal::Terminal;
 
@@ -81,10 +81,9 @@ impl Context {
         };
         match properties.servers(reach.cluster)? {
             Some(servers) => {
-                let mut config = client_config(&servers, reach)?;
-                config.security = properties.security(terminal)?;
-                if let Some(id) = properties.client_id() {
-                    config.client_id = id;
+                let config = secured(&servers, reach, properties)?;
+                if let Some(warning) = properties::warning(&config.security) {
+                    terminal.warn(warning);
                 }
                 Ok(Service {
                     client: Client::connect(config)?,
@@ -108,6 +107,18 @@ impl Context {
                 })
             }
         }
+    }
+
+    /// How to reach the cluster that was named; `None` for the embedded one.
+    pub(crate) fn named_cluster(
+        &mut self,
+        reach: Reach<'_>,
+    ) -> Result<Option<ClientConfig>, Failure> {
+        let properties = self.properties(reach.cluster)?;
+        let servers = properties.servers(reach.cluster)?;
+        servers
+            .map(|servers| secured(&servers, reach, properties))
+            .transpose()
     }
 
     /// The registry alone: the one that was named, or the embedded one.
@@ -234,6 +245,20 @@ fn visit(reach: Reach<'_>) -> Result<Option<(Client, Option<String>)>, Failure> 
     Ok(Client::connect(config)
         .ok()
         .map(|client| (client, addresses.registry)))
+}
+
+/// What connections to a cluster that was named go by.
+fn secured(
+    servers: &str,
+    reach: Reach<'_>,
+    properties: &Properties,
+) -> Result<ClientConfig, Failure> {
+    let mut config = client_config(servers, reach)?;
+    config.security = properties.security()?;
+    if let Some(id) = properties.client_id() {
+        config.client_id = id;
+    }
+    Ok(config)
 }
 
 /// What every connection goes by, but for who asks.

@@ -480,3 +480,42 @@ fn t30_other_commands_name_the_missing_right_too() {
         &[&group, "right", "READ"],
     );
 }
+
+#[test]
+fn doctor_tells_what_is_wrong_with_credentials_and_rights() {
+    let Some(kafka) = services::secure_kafka() else {
+        return;
+    };
+    let (folder, topic, name) = (Folder::new(), new_topic(kafka, "doctor"), USERS[11]);
+    let doctor = |listener, lines: &str| {
+        let config = properties(kafka, listener, lines);
+        let config = folder.file("client.properties", config);
+        let command = tidegate(["doctor", "-t", &topic, "-g", "group-of-others"]);
+        command.args(["--command-config", &config])
+    };
+    let known = user("SCRAM-SHA-512", name, &password(name));
+    kafka
+        .allow(name, Resource::Topic, &topic, Operation::Read)
+        .unwrap();
+    let said = doctor(Listener::SaslTls, &known).exits(5);
+    for part in [
+        "ok    connect     ",
+        "TLS 1.3, SCRAM-SHA-512",
+        &format!("fail  rights      topic {topic}: the right to WRITE is missing"),
+        "fail  rights      group group-of-others: the right to DESCRIBE is missing",
+        &format!("ok    rights      READ on topic {topic}"),
+        "fail  positions   ",
+        "hint: whoever administers the cluster can give it: kafka-acls.sh",
+    ] {
+        assert!(said.stdout.contains(part), "{part}: {said}");
+    }
+    let wrong = user("PLAIN", name, "wrong-secret");
+    let said = doctor(Listener::SaslTls, &wrong).exits(5);
+    assert!(said.stdout.contains("SASL_AUTHENTICATION_FAILED"), "{said}");
+    assert!(
+        !said.stdout.contains("-secret") && !said.stderr.contains("-secret"),
+        "{said}"
+    );
+    let said = doctor(Listener::Expired, "").exits(5);
+    assert!(said.stdout.contains("certificate has expired"), "{said}");
+}

@@ -15,12 +15,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::properties::{Typed, keys};
 use crate::values;
 
+mod doctor;
 mod job;
 mod publish;
 mod read;
 mod records;
 mod schema;
 
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use job::{JobArgs, JobCommand, JobIdArgs, JobListArgs, PositionsArgs};
 pub(crate) use publish::{Codec, DeliveryChoice, OnBadRow, PublishArgs, RejectArgs};
 pub(crate) use read::{BalanceArgs, ConsumeArgs, ConsumeFormat, From, IsolationChoice, VerifyArgs};
@@ -58,6 +60,8 @@ pub(crate) enum Command {
     Balance(BalanceArgs),
     /// Read a topic back and compare it with the file
     Verify(Box<VerifyArgs>),
+    /// Look at all that a load depends on: network, TLS, SASL, topic, rights, registry, clocks
+    Doctor(DoctorArgs),
     /// List, show and forget jobs: loads that go on where they stopped
     #[command(subcommand)]
     Job(JobCommand),
@@ -76,6 +80,7 @@ impl Command {
             Self::Consume(_) => "consume",
             Self::Balance(_) => "balance",
             Self::Verify(_) => "verify",
+            Self::Doctor(_) => "doctor",
             Self::Job(_) => "job",
             Self::Schema(_) => "schema",
             Self::Broker(_) => "broker",

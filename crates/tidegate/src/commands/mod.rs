@@ -4,6 +4,7 @@
 mod balance;
 mod broker;
 mod consume;
+mod doctor;
 mod job;
 mod publish;
 mod schema;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: &Command, context: &mut Context) -> Result<Finished, 
         Command::Consume(args) => consume::run(args, context),
         Command::Balance(args) => balance::run(args, context),
         Command::Verify(args) => verify::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Job(args) => job::run(args, context),
         Command::Schema(args) => schema::run(args, context),
         Command::Broker(args) => broker::run(args, context),

@@ -10,7 +10,6 @@ use super::keys::{KERBEROS, Setting, name_of};
 use super::token::{ClientCredentials, TokenCommand, TokenFile};
 use super::{Given, Properties};
 use crate::failure::{Failure, Kind};
-use crate::terminal::Terminal;
 
 /// Kafka's own handlers of OAUTHBEARER (KIP-768), which fetch a token by client credentials. The package has moved more than once.
 const KAFKA_HANDLER: &str = "OAuthBearerLoginCallbackHandler";
@@ -24,19 +23,12 @@ enum Mechanism {
 
 impl Properties {
     /// How the connections to the brokers are secured.
-    pub(crate) fn security(&self, terminal: Terminal) -> Result<Security, Failure> {
+    pub(crate) fn security(&self) -> Result<Security, Failure> {
         let (tls, sasl) = self.protocol()?;
-        let security = Security {
+        Ok(Security {
             tls: tls.then(|| self.tls()).transpose()?,
             sasl: sasl.then(|| self.sasl()).transpose()?,
-        };
-        let in_the_clear = !tls && matches!(security.sasl, Some(Sasl::Plain { .. }));
-        if in_the_clear {
-            terminal.warn(
-                "SASL/PLAIN without TLS: whoever can listen on the way to the brokers reads the password (SASL_SSL would hide it)",
-            );
-        }
-        Ok(security)
+        })
     }
 
     /// Whether there is TLS, and whether there is SASL.
@@ -351,6 +343,14 @@ impl<'a> Options<'a> {
             ))),
         }
     }
+}
+
+/// What people should know of how their connections are secured.
+pub(crate) fn warning(security: &Security) -> Option<&'static str> {
+    let in_the_clear = security.tls.is_none() && matches!(security.sasl, Some(Sasl::Plain { .. }));
+    in_the_clear.then_some(
+        "SASL/PLAIN without TLS: whoever can listen on the way to the brokers reads the password (SASL_SSL would hide it)",
+    )
 }
 
 fn half_identity(pem: &Pem, missing: &str, by: Setting) -> Failure {

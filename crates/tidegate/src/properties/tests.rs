@@ -9,13 +9,11 @@ use tidegate::registry::Auth;
 
 use super::*;
 use crate::args::{Arguments, Command, PublishArgs};
-use crate::terminal::Terminal;
 
 /// A file of properties, and what else was typed.
 struct Case {
     folder: TempDir,
     args: Box<PublishArgs>,
-    terminal: Terminal,
 }
 
 fn case(text: &str, typed: &[&str]) -> Case {
@@ -35,15 +33,10 @@ fn case(text: &str, typed: &[&str]) -> Case {
         path,
     ];
     let arguments = Arguments::try_parse_from(fixed.iter().chain(typed)).unwrap();
-    let terminal = Terminal::new(&arguments.output);
     let Command::Publish(args) = arguments.command else {
         panic!("publish was typed")
     };
-    Case {
-        folder,
-        args,
-        terminal,
-    }
+    Case { folder, args }
 }
 
 impl Case {
@@ -52,7 +45,7 @@ impl Case {
     }
 
     fn security(&self) -> Result<Security, Failure> {
-        self.properties()?.security(self.terminal)
+        self.properties()?.security()
     }
 
     fn servers(&self) -> String {
