@@ -22,6 +22,9 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time that is given to one of several brokers to answer.
 const SHORTEST_TRY: Duration = Duration::from_millis(500);
 
+/// For how long a broker that did not answer is asked only when no other one helps.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// How a request for a coordinator says that it means a group.
 const GROUP_KEY: i8 = 0;
 
@@ -46,6 +49,8 @@ struct Shared {
     view: Mutex<Arc<ClusterView>>,
     /// Idle connections by address, for requests that are rare.
     idle: Mutex<HashMap<String, Connection>>,
+    /// Addresses that did not answer, and when that was.
+    silent: Mutex<HashMap<String, Instant>>,
 }
 
 /// Why each address that was tried failed, most recently.
@@ -88,6 +93,7 @@ impl Client {
             config,
             view: Mutex::default(),
             idle: Mutex::default(),
+            silent: Mutex::default(),
         };
         let client = Self {
             shared: Arc::new(shared),
@@ -371,6 +377,8 @@ impl Client {
                 addresses.push(address.clone());
             }
         }
+        // Whoever was silent just now is asked last: each request would lose time there.
+        addresses.sort_by_key(|address| self.is_silent(address));
         let mut last = None;
         for (tried, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -388,14 +396,37 @@ impl Client {
                     if error.kafka_code().is_none() && error.kind() != ErrorKind::Configuration =>
                 {
                     failures.note(address, &error);
+                    self.note_silence(address);
                     last = Some(error);
                 }
-                result => return result,
+                result => {
+                    lock(&self.shared.silent).remove(address);
+                    return result;
+                }
             }
         }
         Err(last.unwrap_or_else(|| {
             Error::new(ErrorKind::Timeout, "no time was left to try any broker")
         }))
+    }
+
+    /// A broker did not answer, or went away.
+    pub(crate) fn note_silence(&self, address: &str) {
+        lock(&self.shared.silent).insert(address.to_owned(), Instant::now());
+    }
+
+    /// As [`note_silence`](Self::note_silence), by its node id.
+    pub(crate) fn note_silence_of(&self, node_id: i32) {
+        if let Ok(address) = self.address(node_id) {
+            self.note_silence(&address);
+        }
+    }
+
+    fn is_silent(&self, address: &str) -> bool {
+        let silent = lock(&self.shared.silent);
+        silent
+            .get(address)
+            .is_some_and(|since| since.elapsed() < SILENCE)
     }
 
     fn open_address(&self, address: &str, timeout: Duration) -> Result<Connection, Error> {

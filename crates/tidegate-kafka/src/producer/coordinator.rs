@@ -63,7 +63,9 @@ pub(super) fn run(
         let event = match coordinator.ask(&ask) {
             Ok(answer) => Event::CoordinatorAnswered(answer),
             Err(error) => {
-                coordinator.connection = None;
+                if let Some(connection) = coordinator.connection.take() {
+                    client.note_silence(connection.address());
+                }
                 let (kind, why) = (error.kind(), error.to_string());
                 if error.is_retriable() {
                     Event::CoordinatorLost(why)

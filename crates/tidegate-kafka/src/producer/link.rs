@@ -59,7 +59,7 @@ pub(super) fn run(
     driver: &SyncSender<Signal>,
     shared: &Shared,
 ) {
-    let link = order.link;
+    let (link, node) = (order.link, order.node);
     let ended = Link::open(client, order).and_then(|mut open| {
         shared.note_features(open.connection.versions());
         let socket = open.connection.socket_handle()?;
@@ -70,6 +70,7 @@ pub(super) fn run(
         open.work(link, queue, driver)
     });
     if let Err(error) = ended {
+        client.note_silence_of(node);
         drop(driver.send(Signal::Lost(link, error)));
     }
 }
