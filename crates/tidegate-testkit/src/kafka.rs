@@ -1,4 +1,4 @@
-//! Starts a real Apache Kafka: one node here, one with every kind of security in [`secure`]; all with KRaft, on free ports of 127.0.0.1.
+//! Starts a real Apache Kafka: one node here, three in [`replicated`], one with every kind of security in [`secure`]; all with KRaft, on free ports of 127.0.0.1.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -13,6 +13,7 @@ use installation::{Installation, common, on_free_ports, wait_until_ready};
 
 pub mod certificates;
 mod installation;
+pub mod replicated;
 pub mod secure;
 
 /// The version that tests run on unless told otherwise.

@@ -5,7 +5,7 @@
 //!   finds a Java.
 //! - [`usage`] makes input files, [`program`] runs the binary, [`raw`] reads a topic past the client under test, [`log`] checks what
 //!   is in it.
-//! - [`proxy`] stands between a client and a broker, and makes faults there.
+//! - [`proxy`] stands between a client and a broker, and makes faults there; [`matrix`] keeps what came of each fault.
 
 pub mod apicurio;
 pub mod cache;
@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod java;
 pub mod kafka;
 pub mod log;
+pub mod matrix;
 pub mod program;
 pub mod proxy;
 pub mod raw;

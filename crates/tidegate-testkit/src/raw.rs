@@ -1,21 +1,22 @@
 //! A Kafka client of forty lines: one connection, one request at a time, versions fixed here. What it says of a topic does not come through the
-//! client under test.
+//! client under test. [`describe`] and [`read_committed`] know clusters of several brokers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, PartitionData};
 use kafka_protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use tidegate_wire::Batches;
 use tidegate_wire::frame::read_frame;
+use tidegate_wire::{Batch, Batches};
 
 use crate::log::LogRecord;
 
@@ -23,6 +24,9 @@ const METADATA: i16 = 9;
 const CREATE_TOPICS: i16 = 5;
 const LIST_OFFSETS: i16 = 5;
 const FETCH: i16 = 11;
+/// Isolation levels of Fetch.
+const READ_UNCOMMITTED: i8 = 0;
+const READ_COMMITTED: i8 = 1;
 /// The largest answer, and the largest batch once decompressed.
 const LIMIT: usize = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,9 +132,24 @@ impl RawClient {
     /// # Errors
     /// There is no such topic, or the connection fails.
     pub fn end_offsets(&mut self, topic: &str) -> io::Result<BTreeMap<i32, i64>> {
-        let partitions = self.partitions(topic)?.into_iter().map(|partition| {
+        let partitions = self.partitions(topic)?;
+        self.ends_of(topic, &partitions)
+    }
+
+    /// The offset behind the last record of a partition that this broker leads.
+    ///
+    /// # Errors
+    /// It does not lead it, or the connection fails.
+    pub fn end_offset(&mut self, topic: &str, partition: i32) -> io::Result<i64> {
+        let ends = self.ends_of(topic, &[partition])?;
+        let end = ends.get(&partition).copied();
+        end.ok_or_else(|| io::Error::other("ListOffsets without the partition"))
+    }
+
+    fn ends_of(&mut self, topic: &str, partitions: &[i32]) -> io::Result<BTreeMap<i32, i64>> {
+        let partitions = partitions.iter().map(|partition| {
             ListOffsetsPartition::default()
-                .with_partition_index(partition)
+                .with_partition_index(*partition)
                 .with_current_leader_epoch(-1)
                 .with_timestamp(LATEST)
         });
@@ -173,6 +192,20 @@ impl RawClient {
     }
 
     fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> io::Result<Vec<u8>> {
+        let found = self.fetch_at(topic, partition, offset, READ_UNCOMMITTED)?;
+        Ok(found
+            .records
+            .map(|bytes| bytes.to_vec())
+            .unwrap_or_default())
+    }
+
+    fn fetch_at(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        isolation: i8,
+    ) -> io::Result<PartitionData> {
         let wanted = FetchPartition::default()
             .with_partition(partition)
             .with_current_leader_epoch(-1)
@@ -188,19 +221,50 @@ impl RawClient {
             .with_min_bytes(1)
             .with_max_bytes(16 << 20)
             .with_session_epoch(-1)
+            .with_isolation_level(isolation)
             .with_topics(vec![wanted]);
         let answer = self.call(&request, FETCH)?;
-        let found = answer
-            .responses
-            .first()
-            .and_then(|topic| topic.partitions.first());
+        let found = answer.responses.into_iter().next();
+        let found = found.and_then(|topic| topic.partitions.into_iter().next());
         let found = found.ok_or_else(|| io::Error::other("Fetch without the partition"))?;
         check("Fetch", found.error_code)?;
-        Ok(found
-            .records
-            .as_ref()
-            .map(|bytes| bytes.to_vec())
-            .unwrap_or_default())
+        Ok(found)
+    }
+
+    /// Shows what is committed in one partition: all but the records of aborted transactions, up to the first that is still open.
+    fn read_partition_committed(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        show: &mut dyn FnMut(LogRecord),
+    ) -> io::Result<()> {
+        let mut aborting: BTreeSet<i64> = BTreeSet::new();
+        let mut offset = 0;
+        loop {
+            let found = self.fetch_at(topic, partition, offset, READ_COMMITTED)?;
+            let bytes = found.records.unwrap_or_default();
+            if bytes.is_empty() && offset >= found.last_stable_offset {
+                return Ok(());
+            }
+            let mut aborted = found.aborted_transactions.unwrap_or_default();
+            aborted.sort_by_key(|aborted| aborted.first_offset);
+            let mut aborted = aborted.into_iter().peekable();
+            for batch in Batches::new(&bytes) {
+                let batch = batch?;
+                let header = *batch.header();
+                let begins = |next: &AbortedTransaction| next.first_offset <= header.base_offset;
+                while let Some(next) = aborted.next_if(begins) {
+                    aborting.insert(next.producer_id.0);
+                }
+                if header.is_control() {
+                    // Whatever the marker says, the producer's transaction ends with it.
+                    aborting.remove(&header.producer_id);
+                } else if !(header.is_transactional() && aborting.contains(&header.producer_id)) {
+                    show_batch(&batch, partition, offset, show)?;
+                }
+                offset = header.next_offset();
+            }
+        }
     }
 
     /// Sends a request in that version and waits for its answer.
@@ -234,6 +298,81 @@ impl RawClient {
     }
 }
 
+/// What a cluster says of itself, and of a topic.
+#[derive(Debug, Default, Clone)]
+pub struct View {
+    /// Where each broker listens, by id.
+    pub brokers: BTreeMap<i32, String>,
+    /// The leader of each partition that has one.
+    pub leaders: BTreeMap<i32, i32>,
+    /// How many replicas of each partition are in sync.
+    pub in_sync: Vec<usize>,
+}
+
+/// Asks the first of these brokers that answers.
+///
+/// # Errors
+/// None does.
+pub fn describe(brokers: &[SocketAddr], topic: Option<&str>) -> io::Result<View> {
+    let wanted =
+        topic.map(|topic| MetadataRequestTopic::default().with_name(Some(topic_name(topic))));
+    let request = MetadataRequest::default()
+        .with_topics(Some(wanted.into_iter().collect()))
+        .with_allow_auto_topic_creation(false);
+    let mut last = io::Error::other("no broker to ask");
+    for broker in brokers {
+        let answer = RawClient::connect(&broker.to_string())
+            .and_then(|mut client| client.call(&request, METADATA));
+        match answer {
+            Ok(answer) => {
+                let all = answer.brokers.iter();
+                let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                return Ok(View {
+                    brokers: all
+                        .map(|broker| {
+                            (
+                                broker.node_id.0,
+                                format!("{}:{}", &*broker.host, broker.port),
+                            )
+                        })
+                        .collect(),
+                    leaders: partitions
+                        .clone()
+                        .filter(|partition| partition.error_code == 0)
+                        .map(|partition| (partition.partition_index, partition.leader_id.0))
+                        .collect(),
+                    in_sync: partitions
+                        .map(|partition| partition.isr_nodes.len())
+                        .collect(),
+                });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Shows every committed record of a topic up to its end now, asked of the leader of each partition; ordered by partition and offset.
+///
+/// # Errors
+/// A partition has no leader, a batch is damaged, or a connection fails.
+pub fn read_committed(
+    brokers: &[SocketAddr],
+    topic: &str,
+    mut show: impl FnMut(LogRecord),
+) -> io::Result<()> {
+    let view = describe(brokers, Some(topic))?;
+    if view.leaders.len() != view.in_sync.len() {
+        return Err(io::Error::other(format!(
+            "{topic}: a partition has no leader"
+        )));
+    }
+    view.leaders.iter().try_for_each(|(partition, leader)| {
+        let mut client = RawClient::connect(&view.brokers[leader])?;
+        client.read_partition_committed(topic, *partition, &mut show)
+    })
+}
+
 /// Adds the data records of `bytes` from `offset` on; answers where to go on.
 fn append_records(
     bytes: &[u8],
@@ -242,27 +381,40 @@ fn append_records(
     records: &mut Vec<LogRecord>,
 ) -> io::Result<i64> {
     let mut next = offset;
-    let mut scratch = Vec::new();
     for batch in Batches::new(bytes) {
         let batch = batch?;
-        batch.check_crc()?;
         next = batch.header().next_offset();
-        if batch.header().is_control() {
-            continue;
-        }
-        for record in batch.records(&mut scratch, LIMIT)? {
-            let record = record?;
-            if record.offset >= offset {
-                records.push(LogRecord {
-                    partition,
-                    offset: record.offset,
-                    key: record.key.map(<[u8]>::to_vec),
-                    value: record.value.map(<[u8]>::to_vec),
-                });
-            }
-        }
+        show_batch(&batch, partition, offset, &mut |record| {
+            records.push(record);
+        })?;
     }
     Ok(next)
+}
+
+/// Shows the records of a batch from `offset` on, if they are data.
+fn show_batch(
+    batch: &Batch<'_>,
+    partition: i32,
+    offset: i64,
+    show: &mut dyn FnMut(LogRecord),
+) -> io::Result<()> {
+    batch.check_crc()?;
+    if batch.header().is_control() {
+        return Ok(());
+    }
+    let mut scratch = Vec::new();
+    for record in batch.records(&mut scratch, LIMIT)? {
+        let record = record?;
+        if record.offset >= offset {
+            show(LogRecord {
+                partition,
+                offset: record.offset,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn topic_name(topic: &str) -> TopicName {

@@ -13,6 +13,7 @@
 use std::sync::OnceLock;
 
 use crate::apicurio::{RealRegistry, RegistryOptions};
+use crate::kafka::replicated::ReplicatedKafka;
 use crate::kafka::secure::SecureKafka;
 use crate::kafka::{DEFAULT_VERSION, RealKafka};
 
@@ -73,6 +74,17 @@ pub fn own_kafka(properties: &str) -> Option<RealKafka> {
     Some(started.unwrap_or_else(|error| panic!("a Kafka of the test's own: {error}")))
 }
 
+/// A Kafka of three nodes of the test's own; otherwise as [`own_kafka`].
+///
+/// # Panics
+/// As [`kafka`].
+#[must_use]
+pub fn replicated_kafka(properties: &str) -> Option<ReplicatedKafka> {
+    wish("TIDEGATE_TEST_KAFKA", KAFKA_VALUES)?;
+    let started = ReplicatedKafka::start(&kafka_version(), properties);
+    Some(started.unwrap_or_else(|error| panic!("a Kafka of three nodes: {error}")))
+}
+
 /// A Kafka with every kind of security; one for all tests of a process. Given wherever real Kafka is asked for.
 ///
 /// # Panics
@@ -112,6 +124,12 @@ pub fn are_wanted() -> bool {
 #[must_use]
 pub fn kafka_version() -> String {
     read("TIDEGATE_TEST_KAFKA_VERSION").unwrap_or_else(|| DEFAULT_VERSION.to_owned())
+}
+
+/// What the real Kafka is called where figures are told.
+#[must_use]
+pub fn kafka_name() -> String {
+    format!("Kafka {}", kafka_version())
 }
 
 /// The registry to download.
