@@ -400,7 +400,7 @@ impl Client {
                     last = Some(error);
                 }
                 result => {
-                    lock(&self.shared.silent).remove(address);
+                    self.forget_silence(address);
                     return result;
                 }
             }
@@ -422,7 +422,12 @@ impl Client {
         }
     }
 
-    fn is_silent(&self, address: &str) -> bool {
+    fn forget_silence(&self, address: &str) {
+        lock(&self.shared.silent).remove(address);
+    }
+
+    /// Whether a broker that is asked at this address fell silent lately, and nobody has got through to it since.
+    pub(crate) fn is_silent(&self, address: &str) -> bool {
         let silent = lock(&self.shared.silent);
         silent
             .get(address)
@@ -430,7 +435,9 @@ impl Client {
     }
 
     fn open_address(&self, address: &str, timeout: Duration) -> Result<Connection, Error> {
-        Connection::open(address, self.config(), timeout)
+        let connection = Connection::open(address, self.config(), timeout)?;
+        self.forget_silence(address);
+        Ok(connection)
     }
 
     /// Where a broker listens.

@@ -90,9 +90,10 @@ struct Coordinator<'a> {
 
 impl Coordinator<'_> {
     fn ask(&mut self, ask: &Ask) -> Result<CoordinatorAnswer, Error> {
-        if ask.find {
-            self.connection = None;
-        }
+        // One that fell silent for others is not waited for once more: there may be another coordinator by now.
+        let client = self.client;
+        let kept = self.connection.take();
+        self.connection = kept.filter(|kept| !ask.find && !client.is_silent(kept.address()));
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {

@@ -67,7 +67,7 @@ pub(super) fn run(
         if driver.send(Signal::Opened(link, socket)).is_err() {
             return Ok(());
         }
-        open.work(link, queue, driver)
+        open.work(client, link, queue, driver)
     });
     if let Err(error) = ended {
         client.note_silence_of(node);
@@ -116,17 +116,25 @@ impl Link {
 
     fn work(
         &mut self,
+        client: &Client,
         link: LinkId,
         queue: &Receiver<Dispatch>,
         driver: &SyncSender<Signal>,
     ) -> Result<(), Error> {
         loop {
-            let next = if self.connection.in_flight() == 0 {
+            let is_idle = self.connection.in_flight() == 0;
+            let next = if is_idle {
                 queue.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 queue.try_recv()
             };
             match next {
+                // Whoever fell silent on another connection is not waited for once more on this one: there may be another leader by now.
+                Ok(_) if is_idle && client.is_silent(self.connection.address()) => {
+                    let address = self.connection.address();
+                    let message = format!("{address}: fell silent on another connection");
+                    return Err(Error::new(ErrorKind::Unreachable, message));
+                }
                 Ok(dispatch) => self.send(&dispatch)?,
                 Err(TryRecvError::Disconnected) => return Ok(()),
                 Err(TryRecvError::Empty) => {
