@@ -54,8 +54,8 @@ pub(crate) fn append_in(
     compression: Compression,
     transaction: Option<Transaction<'_>>,
 ) -> i64 {
-    // The last version before those that name topics by id and start transactions by themselves.
-    const VERSION: i16 = 11;
+    // The newest that Kafka 3.3 knows; it names topics by name, and starts no transaction by itself.
+    const VERSION: i16 = 9;
     let mut builder = BatchBuilder::with_buffer(Vec::new(), 1_700_000_000_000);
     for value in values {
         builder.append(None, None, Some(value), &[]);

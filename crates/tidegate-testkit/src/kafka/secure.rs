@@ -109,6 +109,7 @@ pub struct SecureKafka {
     ports: [u16; LISTENERS.len()],
     authority: Authority,
     stranger: Authority,
+    mechanisms: &'static [&'static str],
     dir: TempDir,
 }
 
@@ -119,10 +120,14 @@ impl SecureKafka {
     /// As [`RealKafka::start`](super::RealKafka::start).
     pub fn start(version: &str) -> io::Result<Self> {
         let installation = Installation::of(version)?;
-        on_free_ports(|| Self::start_once(&installation))
+        let mechanisms = mechanisms(version);
+        on_free_ports(|| Self::start_once(&installation, mechanisms))
     }
 
-    fn start_once(installation: &Installation) -> io::Result<Self> {
+    fn start_once(
+        installation: &Installation,
+        mechanisms: &'static [&'static str],
+    ) -> io::Result<Self> {
         let dir = new_folder()?;
         let (authority, stranger) = (
             Authority::new("tidegate tests")?,
@@ -137,9 +142,9 @@ impl SecureKafka {
         let controller = all_ports[LISTENERS.len()];
         fs::write(
             dir.path().join("server.properties"),
-            configuration(dir.path(), &ports, controller),
+            configuration(dir.path(), &ports, controller, mechanisms),
         )?;
-        installation.format(dir.path(), &scram_users())?;
+        installation.format(dir.path(), &scram_users(mechanisms))?;
         let mut server = installation.launch(dir.path())?;
         let door = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
         wait_until_ready(&mut server, door)?;
@@ -148,8 +153,15 @@ impl SecureKafka {
             ports,
             authority,
             stranger,
+            mechanisms,
             dir,
         })
+    }
+
+    /// The mechanisms of SASL by which a user can come in with a password.
+    #[must_use]
+    pub fn password_mechanisms(&self) -> &'static [&'static str] {
+        self.mechanisms
     }
 
     /// `HOST:PORT` of a listener.
@@ -308,20 +320,30 @@ fn users() -> impl Iterator<Item = &'static str> {
     USERS.into_iter().chain([ADMIN])
 }
 
-fn scram_users() -> Vec<String> {
-    let of = |user, hash| {
-        [
-            "--add-scram".to_owned(),
-            format!("SCRAM-SHA-{hash}=[name={user},password={}]", password(user)),
-        ]
+/// The mechanisms for passwords; before Kafka 3.5 a cluster with KRaft has no SCRAM (KIP-900).
+fn mechanisms(version: &str) -> &'static [&'static str] {
+    let mut numbers = version
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= (3, 5) {
+        &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    } else {
+        &["PLAIN"]
+    }
+}
+
+/// What the storage tool is told of users, for those of `mechanisms` that are SCRAM.
+fn scram_users(mechanisms: &[&str]) -> Vec<String> {
+    let scram = mechanisms.iter().filter(|name| name.starts_with("SCRAM"));
+    let of = |user: &str| {
+        let one = |mechanism: &&str| {
+            let users = format!("{mechanism}=[name={user},password={}]", password(user));
+            ["--add-scram".to_owned(), users]
+        };
+        scram.clone().flat_map(one).collect::<Vec<_>>()
     };
-    users()
-        .flat_map(|user| {
-            ["256", "512"]
-                .into_iter()
-                .flat_map(move |hash| of(user, hash))
-        })
-        .collect()
+    users().flat_map(of).collect()
 }
 
 fn sign_servers(authority: &Authority, dir: &Path) -> io::Result<()> {
@@ -341,7 +363,8 @@ fn sign_servers(authority: &Authority, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn configuration(dir: &Path, ports: &[u16], controller: u16) -> String {
+fn configuration(dir: &Path, ports: &[u16], controller: u16, mechanisms: &[&str]) -> String {
+    let enabled = mechanisms.join(",");
     let joined = |line: &dyn Fn(&str, &str, u16) -> String| {
         let all = LISTENERS.iter().zip(ports);
         let lines = all.map(|((_, name, protocol), port)| line(name, protocol, *port));
@@ -377,7 +400,7 @@ listener.name.expired.ssl.keystore.type=PEM
 listener.name.othername.ssl.keystore.location={folder}/other-server.pem
 listener.name.othername.ssl.keystore.type=PEM
 ssl.principal.mapping.rules=RULE:^.*?CN=([^,]+).*$/$1/,DEFAULT
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+sasl.enabled.mechanisms={enabled},OAUTHBEARER
 listener.name.short.connections.max.reauth.ms={session}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:{ADMIN};User:ANONYMOUS
