@@ -543,9 +543,8 @@ fn how_to_go_on(failure: Failure, load: &Load<'_>, outcome: &Outcome) -> Failure
     }
     let rows = outcome.position.as_ref().map(|position| position.input.row);
     match (failure.kind(), rows) {
-        (Kind::AlreadyRunning, _) => {
-            failure.hint("another run of this job took over, and goes on with it")
-        }
+        (Kind::AlreadyRunning, _) => failure
+            .hint("another run of this job took over, and goes on with it; if there is none, the same command goes on behind what was committed"),
         (_, Some(rows)) => {
             let rows = grouped(rows);
             failure.hint(format!("the same command goes on after row {rows}"))
