@@ -3,6 +3,7 @@
 //! - [`cluster`]: one test body on the embedded broker and on real Kafka; [`services`] says which real services the environment asks for.
 //! - [`kafka`] and [`apicurio`] start the real ones, [`server`] keeps a process from outliving the tests, [`cache`] keeps the downloads, [`java`]
 //!   finds a Java.
+//! - [`token_endpoint`] is an identity provider's.
 //! - [`usage`] makes input files, [`program`] runs the binary, [`raw`] reads a topic past the client under test, [`log`] checks what
 //!   is in it.
 //! - [`proxy`] stands between a client and a broker, and makes faults there; [`matrix`] keeps what came of each fault.
@@ -19,6 +20,7 @@ pub mod proxy;
 pub mod raw;
 pub mod server;
 pub mod services;
+pub mod token_endpoint;
 pub mod usage;
 
 pub use cluster::{

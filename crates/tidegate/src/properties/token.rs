@@ -183,10 +183,7 @@ impl ClientCredentials {
             .header("Authorization", &self.authorization)
             .header("Accept", "application/json")
             .send_form(form);
-        let mut answer = answer.map_err(|error| {
-            let message = format!("no token from {}: {error}", self.url);
-            Error::new(ErrorKind::Unreachable, message)
-        })?;
+        let mut answer = answer.map_err(|error| self.not_asked(&error))?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(MAX_ANSWER);
         let said: Answer = body
@@ -209,6 +206,19 @@ impl ClientCredentials {
             ErrorKind::Authentication
         };
         Err(Error::new(kind, message))
+    }
+
+    /// Why there was no answer. Who the endpoint is does not get better by asking again, as little as a password does.
+    fn not_asked(&self, error: &ureq::Error) -> Error {
+        let message = format!("no token from {}: {error}", self.url);
+        match error {
+            // What is wrong with certificates is told as invalid data.
+            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => no_token(
+                format!("{message} (https.ca.location names the authority to trust)"),
+            ),
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => no_token(message),
+            _ => Error::new(ErrorKind::Unreachable, message),
+        }
     }
 }
 
