@@ -470,6 +470,8 @@ impl Produce for JobSink {
     }
 
     fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {
+        // The load may end without beginning another transaction: interrupted, or with nothing left to send.
+        self.sink.producer().acknowledge_rollback().map_err(told)?;
         let topics = [&self.next.identity.topic, &self.positions_topic];
         let topics = topics.into_iter().chain(&self.next.rejects_topic);
         check_ended(&self.client, self.sink.producer(), topics)?;
