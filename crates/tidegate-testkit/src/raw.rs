@@ -27,6 +27,8 @@ const FETCH: i16 = 11;
 /// Isolation levels of Fetch.
 const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
+/// How long a broker waits for something to answer with, at the end of a partition.
+const FETCH_WAIT_MS: i32 = 100;
 /// The largest answer, and the largest batch once decompressed.
 const LIMIT: usize = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -217,7 +219,7 @@ impl RawClient {
             .with_partitions(vec![wanted]);
         let request = FetchRequest::default()
             .with_replica_id((-1).into())
-            .with_max_wait_ms(1000)
+            .with_max_wait_ms(FETCH_WAIT_MS)
             .with_min_bytes(1)
             .with_max_bytes(16 << 20)
             .with_session_epoch(-1)
@@ -231,20 +233,21 @@ impl RawClient {
         Ok(found)
     }
 
-    /// Shows what is committed in one partition: all but the records of aborted transactions, up to the first that is still open.
+    /// Shows what is committed in one partition from `offset` on: all but the records of aborted transactions, up to the first that is still open.
+    /// Gives the offset behind it.
     fn read_partition_committed(
         &mut self,
         topic: &str,
         partition: i32,
+        mut offset: i64,
         show: &mut dyn FnMut(LogRecord),
-    ) -> io::Result<()> {
+    ) -> io::Result<i64> {
         let mut aborting: BTreeSet<i64> = BTreeSet::new();
-        let mut offset = 0;
         loop {
             let found = self.fetch_at(topic, partition, offset, READ_COMMITTED)?;
             let bytes = found.records.unwrap_or_default();
             if bytes.is_empty() && offset >= found.last_stable_offset {
-                return Ok(());
+                return Ok(offset);
             }
             let mut aborted = found.aborted_transactions.unwrap_or_default();
             aborted.sort_by_key(|aborted| aborted.first_offset);
@@ -359,6 +362,19 @@ pub fn describe(brokers: &[SocketAddr], topic: Option<&str>) -> io::Result<View>
 pub fn read_committed(
     brokers: &[SocketAddr],
     topic: &str,
+    show: impl FnMut(LogRecord),
+) -> io::Result<()> {
+    read_committed_from(brokers, topic, &mut BTreeMap::new(), show)
+}
+
+/// As [`read_committed`], from these offsets on (of partitions that are not named: from the first), which are moved behind what was shown.
+///
+/// # Errors
+/// As [`read_committed`]; partitions that were read before the error have been shown, and their offsets moved.
+pub fn read_committed_from(
+    brokers: &[SocketAddr],
+    topic: &str,
+    offsets: &mut BTreeMap<i32, i64>,
     mut show: impl FnMut(LogRecord),
 ) -> io::Result<()> {
     let view = describe(brokers, Some(topic))?;
@@ -367,10 +383,14 @@ pub fn read_committed(
             "{topic}: a partition has no leader"
         )));
     }
-    view.leaders.iter().try_for_each(|(partition, leader)| {
-        let mut client = RawClient::connect(&view.brokers[leader])?;
-        client.read_partition_committed(topic, *partition, &mut show)
-    })
+    for (partition, leader) in &view.leaders {
+        let address = view.brokers.get(leader);
+        let address = address.ok_or_else(|| io::Error::other("a leader that is not there"))?;
+        let mut client = RawClient::connect(address)?;
+        let offset = offsets.entry(*partition).or_insert(0);
+        *offset = client.read_partition_committed(topic, *partition, *offset, &mut show)?;
+    }
+    Ok(())
 }
 
 /// Adds the data records of `bytes` from `offset` on; answers where to go on.

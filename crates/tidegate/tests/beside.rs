@@ -136,6 +136,53 @@ fn a_load_that_was_stopped_for_longer_than_its_transaction_sends_it_again() {
     });
 }
 
+/// Asked to end while it is suspended: it finds its transaction rolled back, and has nothing to do but to end.
+#[test]
+fn a_load_that_is_interrupted_when_it_was_rolled_back_ends_in_order() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster);
+        let proxy = load.proxy();
+        let position = proxy.inject(load.positions(Verb::Hold).nth(2));
+        let mut running = load
+            .through(proxy.bootstrap())
+            .args(["--transaction-timeout", "1s"])
+            .start();
+        assert!(position.wait_fired(1, PATIENCE));
+        running.signal(Signal::STOP);
+        wait_until(PATIENCE, || transaction_state(&load) == "CompleteAbort").unwrap();
+        position.release();
+        running.signal(Signal::TERM);
+        running.signal(Signal::CONT);
+        let finished = running.finish().expect_code(143);
+        assert_eq!(finished.json()["status"], "interrupted", "{finished}");
+        load.complete();
+    });
+}
+
+/// Rows are still on their way when the cluster rolls their transaction back: they fail with it, and are sent again.
+#[test]
+fn rows_that_arrive_behind_their_transaction_are_sent_again() {
+    for_each_cluster(|cluster| {
+        let load = Load::new(cluster);
+        let proxy = load.proxy();
+        // Each transaction writes to both partitions: the first request opens it, and the second is late.
+        let late = proxy.inject(load.rows(Verb::Hold).nth(4));
+        let running = load
+            .through(proxy.bootstrap())
+            .args(["--transaction-timeout", "1s", "--partitions", "2"])
+            .start();
+        assert!(late.wait_fired(1, PATIENCE));
+        wait_until(PATIENCE, || transaction_state(&load) == "CompleteAbort").unwrap();
+        late.release();
+        let finished = running.finish().expect_code(0);
+        let warnings = finished.json()["warnings"].to_string();
+        assert!(warnings.contains("going on again after row"), "{finished}");
+        let mut ticks = load.ticks();
+        ticks.sort_unstable();
+        assert!(ticks.into_iter().eq(0..u64::from(ROWS)));
+    });
+}
+
 /// Strangers write to the same topic, one of them in a transaction that stays open: neither the load nor a verification of it minds.
 #[test]
 fn a_load_beside_other_writers_is_verified() {

@@ -198,3 +198,34 @@ fn a_topic_that_cannot_hold_them_is_refused() {
         assert!(refused.stderr.contains("--rejects-topic"), "{refused}");
     });
 }
+
+/// A file for rejected rows is written by one run at a time: another one does not touch it, whatever it would make of the job.
+#[test]
+fn a_file_for_rejects_belongs_to_one_run() {
+    for_each_cluster(|cluster| {
+        let load = Load::of(cluster, text(300));
+        let (group, file) = (cluster.unique("group"), load.folder.name("bad.jsonl"));
+        let schema = load.folder.file("s.avsc", SCHEMA);
+        let publish = || {
+            load.publish()
+                .args(["--schema", &schema, "--rejects", &file])
+        };
+        let held = ["--hold-group", &group, "--hold-limit", "100"];
+        let first = publish().args(held).start();
+        wait_until(PATIENCE, || count(cluster, &load.topic) == 100).unwrap();
+        let before = std::fs::read_to_string(&file).unwrap();
+        let second = publish().exits(10);
+        assert!(second.stderr.contains("bad.jsonl"), "{second}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+        assert_eq!(first.kill().code, None);
+        // The file is free with the death of who had it.
+        publish().exits(0);
+        let lines = std::fs::read_to_string(&file).unwrap();
+        let row = |line: &str| serde_json::from_str::<Value>(line).unwrap()["row"].as_u64();
+        let rows: Vec<u32> = lines
+            .lines()
+            .map(|line| u32::try_from(row(line).unwrap()).unwrap())
+            .collect();
+        assert_eq!(rows, every_third(300));
+    });
+}

@@ -473,6 +473,24 @@ impl Producer {
         self.shared.failure().map_or(Ok(()), Err)
     }
 
+    /// Takes note of a roll-back: what was appended is forgotten, also what [`poll`](Self::poll) has not told of yet, and [`ErrorKind::RolledBack`] is told no
+    /// more, though no other transaction has begun. Does nothing where none was rolled back.
+    ///
+    /// # Errors
+    /// The failure that stopped the producer.
+    pub fn acknowledge_rollback(&mut self) -> Result<(), Error> {
+        match self.shared.failure() {
+            Some(error) if error.kind() == ErrorKind::RolledBack => {}
+            failure => return failure.map_or(Ok(()), Err),
+        }
+        self.forget_open_batches();
+        self.wait_for_settlements()?;
+        self.settled.clear();
+        self.in_transaction = false;
+        self.shared.begin();
+        Ok(())
+    }
+
     /// Seals every open batch, waits until all are acknowledged, and commits the transaction. Nothing is asked of anybody if nothing was
     /// appended.
     ///

@@ -109,8 +109,8 @@ impl ReplicatedKafka {
         self.nodes[index(id)].address
     }
 
-    /// The nodes that run and can answer.
-    fn running(&mut self) -> Vec<SocketAddr> {
+    /// Where the nodes listen that run and can answer.
+    pub fn running(&mut self) -> Vec<SocketAddr> {
         let running = self.nodes.iter_mut();
         let running = running.filter_map(|node| {
             let answers = node.server.is_running() && !node.is_frozen;

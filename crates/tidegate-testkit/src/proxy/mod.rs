@@ -48,27 +48,29 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Stands in front of the cluster that `upstream` (`HOST:PORT`) belongs to.
+    /// Stands in front of the cluster that `upstream` (`HOST:PORT`, or several of them with commas between) belongs to.
     ///
     /// # Errors
     /// `upstream` is no such address, or there is no free port.
     pub fn start(upstream: &str) -> io::Result<Self> {
-        let wrong = || {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("not HOST:PORT: {upstream}"),
-            )
-        };
-        let (host, port) = upstream.rsplit_once(':').ok_or_else(wrong)?;
         let hub = Arc::new(Hub::default());
-        let port = hub.route(host, port.parse().map_err(|_| wrong())?)?;
+        let mut bootstrap = Vec::new();
+        for address in upstream.split(',') {
+            let wrong = || {
+                let message = format!("not HOST:PORT: {address}");
+                io::Error::new(io::ErrorKind::InvalidInput, message)
+            };
+            let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+            let port = hub.route(host, port.parse().map_err(|_| wrong())?)?;
+            bootstrap.push(format!("127.0.0.1:{port}"));
+        }
         Ok(Self {
             hub,
-            bootstrap: format!("127.0.0.1:{port}"),
+            bootstrap: bootstrap.join(","),
         })
     }
 
-    /// `HOST:PORT` for clients.
+    /// `HOST:PORT` for clients; as many as the proxy was started with.
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap

@@ -132,6 +132,23 @@ fn clients_stay_behind_it_in_every_version() {
 }
 
 #[test]
+fn several_addresses_lead_to_several_brokers() {
+    let (cluster, other) = (Cluster::embedded(), Cluster::embedded());
+    let both = format!("{},{}", cluster.bootstrap(), other.bootstrap());
+    let proxy = Proxy::start(&both).unwrap();
+    let all: Vec<&str> = proxy.bootstrap().split(',').collect();
+    assert_eq!(all.len(), 2);
+    drop(cluster);
+    create(&mut RawClient::connect(all[0]).unwrap(), "a").unwrap_err();
+    create(&mut RawClient::connect(all[1]).unwrap(), "a").unwrap();
+    assert!(is_there(&other, "a"));
+    for wrong in ["", "127.0.0.1", "127.0.0.1:9092,", "127.0.0.1:x"] {
+        let error = Proxy::start(wrong).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{wrong}");
+    }
+}
+
+#[test]
 fn what_passes_is_counted_and_its_answer_kept() {
     let (_cluster, proxy) = proxied();
     let topics =

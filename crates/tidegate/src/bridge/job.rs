@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use tidegate_core::clock::Clock as _;
 use tidegate_core::job::{Delivery, JOB_VERSION, JobIdentity, JobPosition, Repeat};
 use tidegate_core::position::LoadPosition;
-use tidegate_core::produce::{
-    OutRecord, Produce, Reject, RolledBack, Settled, SinkError, UnknownOffset,
-};
+use tidegate_core::produce::{OutRecord, Produce, Reject, Settled, SinkError, UnknownOffset};
 use tidegate_kafka::admin::NewTopic;
 use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, Topic, Transactional};
 use tidegate_kafka::{Client, Error, ErrorKind, Isolation, OffsetSpec};
@@ -18,7 +16,7 @@ use tidegate_kafka::{outcomes_behind, read_committed};
 
 use crate::bridge::MARKERS_PAUSE;
 use crate::bridge::clock::SystemClock;
-use crate::bridge::sink::TopicSink;
+use crate::bridge::sink::{TopicSink, told};
 
 /// How long the markers of a transaction that was ended may take to be seen.
 const MARKERS_PATIENCE: Duration = Duration::from_secs(10);
@@ -404,15 +402,6 @@ fn write(
     }
 }
 
-/// The client's errors as the pipeline has them: it asks for a rollback by its own name.
-fn told(error: Error) -> SinkError {
-    if error.kind() == ErrorKind::RolledBack {
-        let reason = error.to_string();
-        return Box::new(RolledBack { reason });
-    }
-    error.into()
-}
-
 impl Produce for JobSink {
     fn partitions(&self) -> i32 {
         self.sink.partitions()
@@ -481,6 +470,8 @@ impl Produce for JobSink {
     }
 
     fn committed(&mut self) -> Result<Option<LoadPosition>, SinkError> {
+        // The load may end without beginning another transaction: interrupted, or with nothing left to send.
+        self.sink.producer().acknowledge_rollback().map_err(told)?;
         let topics = [&self.next.identity.topic, &self.positions_topic];
         let topics = topics.into_iter().chain(&self.next.rejects_topic);
         check_ended(&self.client, self.sink.producer(), topics)?;

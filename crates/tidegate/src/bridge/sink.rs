@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_core::produce::{
-    Consume as _, OutRecord, Produce, Reject, Settled, SinkError, UnknownOffset,
+    Consume as _, OutRecord, Produce, Reject, RolledBack, Settled, SinkError, UnknownOffset,
 };
 use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, SettledBatch, Topic};
 use tidegate_kafka::{Client, Error, ErrorKind, Isolation, OffsetSpec};
@@ -25,6 +25,16 @@ pub struct TopicSink {
     headers: Vec<RecordHeader<'static>>,
     /// Where rejected rows go.
     rejects: Option<RejectsTopic>,
+}
+
+/// The client's errors as the pipeline has them: a rollback has a name of its own there, also where it is the fate
+/// of a single batch.
+pub(super) fn told(error: Error) -> SinkError {
+    if error.kind() == ErrorKind::RolledBack {
+        let reason = error.to_string();
+        return Box::new(RolledBack { reason });
+    }
+    error.into()
 }
 
 impl TopicSink {
@@ -64,7 +74,7 @@ impl TopicSink {
                 base_offset: batch.base_offset,
                 first_tag: batch.first_tag,
                 last_tag: batch.last_tag,
-                outcome: batch.result.map_err(SinkError::from),
+                outcome: batch.result.map_err(told),
             });
         }
     }

@@ -1,6 +1,7 @@
 //! `tidegate publish`: the rows of a file to a topic, proven and waited for as asked.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tidegate::bridge::{GroupCommits, SystemClock, TopicSink};
@@ -43,9 +44,14 @@ const MAX_LOOKS: u32 = 3;
 
 /// Runs the command.
 pub(crate) fn run(args: &PublishArgs, context: &mut Context) -> Result<Finished, Failure> {
+    // Taken before the job is, and kept to the end.
+    let mut rejects_file = None;
     for _ in 0..MAX_LOOKS {
         let load = Load::prepare(args, context)?;
         check_local_files(args, &load)?;
+        if rejects_file.is_none() {
+            rejects_file = take_rejects_file(args)?;
+        }
         context.terminal.note(&load.describe());
         let mut warnings = load.warnings()?;
         for warning in &warnings {
@@ -575,28 +581,13 @@ fn check_local_files(args: &PublishArgs, load: &Load<'_>) -> Result<(), Failure>
         let message = format!("--rejects and --receipt are both {}", receipt.display());
         return Err(Failure::new(Kind::Usage, message));
     }
-    let cannot = |path: &Path, error| {
-        Failure::new(Kind::LocalIo, format!("cannot write {}", path.display())).because(error)
-    };
-    if let Some(path) = args
-        .rejects
-        .rejects
-        .as_deref()
-        .filter(|_| !args.proof.dry_run)
-    {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| cannot(path, error))?;
-    }
     if let Some(path) = args.proof.receipt.as_deref() {
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
         let is_folder = fs::metadata(folder)
-            .map_err(|error| cannot(path, error))?
+            .map_err(|error| cannot_write(path, error))?
             .is_dir();
         if !is_folder || path.is_dir() {
             return Err(Failure::new(
@@ -606,6 +597,31 @@ fn check_local_files(args: &PublishArgs, load: &Load<'_>) -> Result<(), Failure>
         }
     }
     Ok(())
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Failure {
+    Failure::new(Kind::LocalIo, format!("cannot write {}", path.display())).because(error)
+}
+
+/// The file for rejected rows, which no other run may write as long as it is open here. A run that was replaced does not know that at once, and would cut
+/// the file to where it stands itself. Nothing for a dry run, and without such a file.
+fn take_rejects_file(args: &PublishArgs) -> Result<Option<File>, Failure> {
+    let path = args.rejects.rejects.as_deref();
+    let Some(path) = path.filter(|_| !args.proof.dry_run) else {
+        return Ok(None);
+    };
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).open(path);
+    let file = file.map_err(|error| cannot_write(path, error))?;
+    // Several may write to a terminal or a pipe; and there are file systems without locks.
+    if file.metadata().is_ok_and(|found| found.is_file())
+        && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+    {
+        let message = format!("another run writes its rejected rows to {}", path.display());
+        let failure = Failure::new(Kind::AlreadyRunning, message);
+        return Err(failure.hint("wait for it, or end it; the same command goes on then"));
+    }
+    Ok(Some(file))
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
