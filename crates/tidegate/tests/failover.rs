@@ -16,11 +16,14 @@ use tidegate::kafka::{Client, ClientConfig, CoordinatorKind};
 use tidegate_testkit::kafka::replicated::ReplicatedKafka;
 use tidegate_testkit::log::LogRecord;
 use tidegate_testkit::matrix::{Cell, Counts};
+use tidegate_testkit::proxy::{Proxy, Rule, Verb};
 use tidegate_testkit::{Running, Tidegate, services, unique_name};
 
 /// Rows of a load; a commit is due every 64 KiB.
 const ROWS: u32 = 400_000;
 const PARTITIONS: i32 = 3;
+/// Commits as often as it can be done.
+const OFTEN: [&str; 2] = ["--commit-interval", "0ms"];
 /// How long the cluster and the load may take to go on.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -73,14 +76,18 @@ impl Load {
     }
 
     fn publish(&self) -> Tidegate {
+        self.through(&self.kafka.bootstrap())
+    }
+
+    fn through(&self, bootstrap: &str) -> Tidegate {
         tidegate(["publish", &self.file, "-t", &self.topic, "--format", "json"])
-            .args(["-b", &self.kafka.bootstrap(), "-o", "json"])
+            .args(["-b", bootstrap, "-o", "json"])
             .timeout(Duration::from_secs(600))
     }
 
     /// A load that commits as often as it can, and so takes its time.
     fn publish_slowly(&self) -> Tidegate {
-        self.publish().args(["--commit-interval", "0ms"])
+        self.publish().args(OFTEN)
     }
 
     /// Waits until the partition has records behind `offset`; how long that took.
@@ -288,6 +295,30 @@ fn t15_a_leader_that_says_nothing_any_more_is_given_up() {
     let topic = load.topic.clone();
     load.kafka.wait_until_in_sync(&topic).unwrap();
     let cell = Cell::new(15, "the leader says nothing any more").fired(1);
+    load.check(loading, cell, &recoveries);
+}
+
+/// The cluster is well, and so is the leader: only the load does not reach it, on no connection.
+#[test]
+fn t15_a_load_that_is_cut_off_from_one_of_three_brokers_waits_for_it() {
+    let Some(mut load) = Load::new(&[]) else {
+        return;
+    };
+    let proxy = Proxy::start(&load.kafka.bootstrap()).unwrap();
+    let quick = ["--request-timeout", "2s"];
+    let loading = load.through(proxy.bootstrap()).args(OFTEN).args(quick);
+    let loading = loading.start();
+    load.progress(0, 0);
+    let leader = load.leader(0);
+    let broker = load.kafka.address(leader).to_string();
+    let cut = Rule::any(Verb::HalfOpen).when(move |seen| *seen.broker == *broker);
+    let cut = proxy.inject(cut);
+    // More than it had: it has tried again.
+    assert!(cut.wait_fired(8, PATIENCE), "{} connections", cut.fired());
+    let there = load.end(0);
+    cut.remove();
+    let recoveries = [load.progress(0, there)];
+    let cell = Cell::new(15, "cut off from one of three brokers").fired(cut.fired());
     load.check(loading, cell, &recoveries);
 }
 

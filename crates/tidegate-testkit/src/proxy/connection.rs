@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_millis(20);
 pub(super) struct Connection {
     hub: Arc<Hub>,
     number: u64,
+    /// The broker's own address.
+    broker: Arc<str>,
     client: TcpStream,
     upstream: TcpStream,
     unanswered: Mutex<VecDeque<Unanswered>>,
@@ -43,6 +45,7 @@ impl Connection {
     pub(super) fn new(
         hub: Arc<Hub>,
         number: u64,
+        broker: &str,
         client: TcpStream,
         upstream: TcpStream,
     ) -> io::Result<Self> {
@@ -51,6 +54,7 @@ impl Connection {
         Ok(Self {
             hub,
             number,
+            broker: broker.into(),
             client,
             upstream,
             unanswered: Mutex::default(),
@@ -66,7 +70,7 @@ impl Connection {
             if self.is_silent() {
                 continue;
             }
-            let Some(seen) = Seen::parse(self.number, &frame) else {
+            let Some(seen) = Seen::parse(self.number, &self.broker, &frame) else {
                 self.reset();
                 break;
             };

@@ -143,9 +143,9 @@ impl Hub {
             state.opened += 1;
             state.opened
         });
-        let Ok(connection) = Connection::new(Arc::clone(self), number, client, upstream) else {
-            return;
-        };
+        let broker = format!("{}:{}", target.0, target.1);
+        let connection = Connection::new(Arc::clone(self), number, &broker, client, upstream);
+        let Ok(connection) = connection else { return };
         let connection = Arc::new(connection);
         self.change(|state| {
             state

@@ -199,12 +199,14 @@ pub struct Seen {
     pub client_id: String,
     /// The connection it came by, counted from 1.
     pub connection: u64,
+    /// The broker it goes to, `HOST:PORT`, past the proxy.
+    pub broker: Arc<str>,
     body: Bytes,
 }
 
 impl Seen {
     /// Reads the header of a request.
-    pub(super) fn parse(connection: u64, frame: &[u8]) -> Option<Self> {
+    pub(super) fn parse(connection: u64, broker: &Arc<str>, frame: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(i16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
         let api_key = ApiKey::try_from(word(0)?).ok()?;
         let version = word(2)?;
@@ -220,6 +222,7 @@ impl Seen {
                 .map(|name| name.to_string())
                 .unwrap_or_default(),
             connection,
+            broker: Arc::clone(broker),
             body: bytes,
         })
     }
