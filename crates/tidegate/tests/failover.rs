@@ -391,7 +391,8 @@ fn t09_ten_million_rows_while_a_leader_is_killed_every_15_seconds() {
     let Some(mut load) = Load::of(10_000_000, &[]) else {
         return;
     };
-    let mut loading = load.publish().start();
+    // Commits between, so that it takes its time.
+    let mut loading = load.publish().args(["--commit-interval", "10ms"]).start();
     let (mut recoveries, mut due) = (Vec::new(), Instant::now() + Duration::from_secs(3));
     let mut partitions = (0..PARTITIONS).cycle();
     while loading.is_running() {

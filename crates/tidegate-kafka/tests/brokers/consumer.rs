@@ -326,12 +326,12 @@ fn transact(client: &Client, topic: &str, name: &str, values: &[Vec<u8>], commit
         .with_transaction_timeout_ms(60_000)
         .with_producer_id((-1).into())
         .with_producer_epoch(-1);
-    // The coordinator loads for a moment, or still completes the transaction before.
+    // The coordinator does not know yet that it is one, loads for a moment, or still completes the transaction before.
     let producer = loop {
         let answer = connection.call(&request).unwrap();
         match answer.error_code {
             0 => break answer,
-            14 | 51 if started.elapsed() < SOON => {}
+            14 | 16 | 51 if started.elapsed() < SOON => {}
             code => panic!("InitProducerId: {code}"),
         }
     };
