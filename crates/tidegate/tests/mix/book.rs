@@ -88,9 +88,9 @@ impl Shared {
     }
 
     /// A fault has really happened.
-    pub(crate) fn fire(&self, name: &'static str, times: u64) {
-        self.tell(&format!("{name} ({times})"));
-        *self.state().fired.entry(name).or_insert(0) += times;
+    pub(crate) fn fire(&self, name: &'static str) {
+        self.tell(name);
+        *self.state().fired.entry(name).or_insert(0) += 1;
     }
 
     /// Something worth counting that is no fault.

@@ -70,7 +70,7 @@ impl<'a> Crew<'a> {
     /// Looks after the runs. Once the load is complete and no run is left, it is done.
     pub(crate) fn tick(&mut self) -> Standing {
         if self.shared.take_kill() {
-            self.kill(Duration::ZERO, "killed while its request is held");
+            self.kill(Duration::ZERO, "program killed while a request is held");
         }
         let now = Instant::now();
         for run in &mut self.runs {
@@ -150,7 +150,7 @@ impl<'a> Crew<'a> {
         run.is_killed = true;
         run.resumes = None;
         self.starts = Instant::now() + pause;
-        self.shared.fire(name, 1);
+        self.shared.fire(name);
     }
 
     fn strike(&mut self, step: &Step<ProgramFault>) {
@@ -160,14 +160,14 @@ impl<'a> Crew<'a> {
             ProgramFault::SecondRun => {
                 if self.runs.len() == 1 && self.standing == Standing::UnderWay {
                     self.start();
-                    self.shared.fire(name, 1);
+                    self.shared.fire(name);
                 }
             }
             ProgramFault::Suspended => {
                 let shared = self.shared;
                 let Some(run) = self.first() else { return };
                 run.suspend(now, step.lasts);
-                shared.fire(name, 1);
+                shared.fire(name);
             }
             ProgramFault::Interrupted | ProgramFault::Terminated => {
                 let shared = self.shared;
@@ -180,7 +180,7 @@ impl<'a> Crew<'a> {
                 run.running.signal(signal);
                 run.ends.get_or_insert(now + END_PATIENCE);
                 self.starts = now + step.lasts;
-                shared.fire(name, 1);
+                shared.fire(name);
             }
         }
     }
