@@ -180,6 +180,8 @@ pub fn kind_of(code: i16) -> ErrorKind {
         5 | 6 | 8 | 9 | 13..=16 | 19 | 20 | 41 | 56 | 72 | 74 | 75 | 80 | 83 => {
             ErrorKind::Unreachable
         }
+        // OFFSET_NOT_AVAILABLE of a leader that is new, THROTTLING_QUOTA_EXCEEDED and the like: what would pass, and has not in time.
+        _ if is_retriable(code) => ErrorKind::Unreachable,
         // INVALID_RECORD, INVALID_TIMESTAMP, sequences, transactions and everything unknown.
         _ => ErrorKind::Delivery,
     }
@@ -254,6 +256,16 @@ mod tests {
             .filter(|code| is_retriable(*code) != of_kafka(*code))
             .collect();
         assert_eq!(differing, [27, 51, 84, 122, 123, 133]);
+    }
+
+    /// Nobody has refused a record where the cluster was only not ready in time.
+    #[test]
+    fn what_may_pass_is_no_failed_delivery() {
+        for code in (-1..200).filter(|code| is_retriable(*code)) {
+            let kind = kind_of(code);
+            assert_ne!(kind, ErrorKind::Delivery, "{} ({code})", code_name(code));
+        }
+        assert_eq!(kind_of(78), ErrorKind::Unreachable);
     }
 
     #[test]

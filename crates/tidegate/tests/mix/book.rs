@@ -26,6 +26,7 @@ struct State {
     counted: BTreeMap<&'static str, u64>,
     fired: BTreeMap<&'static str, u64>,
     events: Vec<String>,
+    complaints: u64,
 }
 
 impl Shared {
@@ -88,9 +89,9 @@ impl Shared {
     }
 
     /// A fault has really happened.
-    pub(crate) fn fire(&self, name: &'static str, times: u64) {
-        self.tell(&format!("{name} ({times})"));
-        *self.state().fired.entry(name).or_insert(0) += times;
+    pub(crate) fn fire(&self, name: &'static str) {
+        self.tell(name);
+        *self.state().fired.entry(name).or_insert(0) += 1;
     }
 
     /// Something worth counting that is no fault.
@@ -104,6 +105,16 @@ impl Shared {
 
     pub(crate) fn counted(&self) -> BTreeMap<&'static str, u64> {
         self.state().counted.clone()
+    }
+
+    /// Something is wrong that fails the test in the end. The rounds go on, for whether rows are lost is worth knowing all the more.
+    pub(crate) fn complain(&self, what: &str) {
+        eprintln!("WRONG: {what}\nbefore that:\n{}", self.events());
+        self.state().complaints += 1;
+    }
+
+    pub(crate) fn complaints(&self) -> u64 {
+        self.state().complaints
     }
 
     /// Notes an event, with its time.

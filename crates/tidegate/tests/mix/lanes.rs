@@ -20,7 +20,7 @@ pub(crate) fn brokers(brokers: &mut Brokers, steps: &[Step<BrokerFault>], shared
         shared.tell(&format!("{:?} for {:?}", step.fault, step.lasts));
         let hit = brokers.strike(step.fault, shared);
         if !hit.is_empty() {
-            shared.fire(step.fault.name(), 1);
+            shared.fire(step.fault.name());
         }
         shared.pause(step.lasts);
         brokers.heal(step.fault, &hit, shared);
@@ -40,7 +40,8 @@ pub(crate) fn line(proxy: &Proxy, steps: &[Step<Line>], shared: &Shared) {
             fault => by_rule(proxy, step, fault, shared),
         };
         if fired > 0 {
-            shared.fire(step.fault.name(), fired);
+            shared.fire(step.fault.name());
+            shared.count("frames and connections hit", fired);
         }
     }
 }

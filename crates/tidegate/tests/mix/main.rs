@@ -112,6 +112,7 @@ impl Mix {
             index += 1;
         }
         self.tell(started.elapsed());
+        assert_eq!(self.shared.complaints(), 0, "see above what is WRONG");
         let Totals {
             counts,
             recoveries,
