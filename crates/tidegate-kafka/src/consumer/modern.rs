@@ -25,6 +25,9 @@ use crate::retry::{self, HeartbeatVerdict};
 /// Pause before something that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a heartbeat that the coordinator has certainly worked on may still be answered; and the shortest time that any answer is waited for.
+const LATE_ANSWER: Duration = Duration::from_secs(1);
+
 /// Time between heartbeats until the coordinator has said what it wants; its own default.
 const FIRST_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -295,13 +298,20 @@ impl Member {
         self.told_topics = Some(self.topics.clone());
         self.told_held = Some(held);
         self.urgent = false;
-        self.open = Some(now + self.settings.request_timeout);
+        self.open = Some(now + self.patience());
         self.next_heartbeat = now + self.interval;
+    }
+
+    /// How long an answer is waited for. Nobody tells a member how long its session is, only how often to give a sign of life: whoever waited for a
+    /// lost answer for long would be taken for dead.
+    fn patience(&self) -> Duration {
+        let intervals = (self.interval * 2).max(LATE_ANSWER);
+        self.settings.request_timeout.min(intervals)
     }
 
     fn beaten(&mut self, now: Duration, answer: Answer) {
         match retry::heartbeat(answer.code) {
-            HeartbeatVerdict::Done => self.accepted(answer),
+            HeartbeatVerdict::Done => self.accepted(now, answer),
             // Only who joins can be told that it may not: the group is of another kind.
             HeartbeatVerdict::JoinAnew
                 if self.phase == Phase::Joining && answer.code == GROUP_ID_NOT_FOUND =>
@@ -327,9 +337,11 @@ impl Member {
         }
     }
 
-    fn accepted(&mut self, answer: Answer) {
+    fn accepted(&mut self, now: Duration, answer: Answer) {
         self.epoch = answer.epoch;
+        // From now on, whatever was thought before: who joins is told it only now.
         self.interval = answer.interval;
+        self.next_heartbeat = now + self.interval;
         self.refreshing = false;
         if self.phase == Phase::Joining {
             self.phase = Phase::Stable;
@@ -402,10 +414,13 @@ impl Member {
             HeartbeatVerdict::JoinAnew => self.lose_all(),
             _ if retry::is_stale_epoch(code) => {
                 self.refreshing = true;
-                // An answer that is on its way may be the one that says so already.
-                if self.open.is_none() {
-                    self.forget_what_was_told();
-                    self.pause(now);
+                // Only a heartbeat moves the epoch on. So one that is open has been worked on, and its answer is on its way, or lost.
+                match &mut self.open {
+                    Some(deadline) => *deadline = (*deadline).min(now + LATE_ANSWER),
+                    None => {
+                        self.forget_what_was_told();
+                        self.pause(now);
+                    }
                 }
             }
             _ => {}
@@ -565,6 +580,24 @@ mod tests {
     }
 
     #[test]
+    fn signs_of_life_are_given_as_often_as_the_coordinator_wants_them() {
+        let mut member = member();
+        member.handle(NOW, Event::Tick);
+        member.handle(NOW, Event::Connected);
+        // It gets nothing, so there is nothing to acknowledge.
+        let nothing = Event::Beaten(Answer {
+            epoch: 2,
+            interval: Duration::from_millis(300),
+            assignment: Some(BTreeSet::new()),
+            ..Answer::default()
+        });
+        assert_eq!(member.handle(NOW, nothing), []);
+        let soon = NOW + Duration::from_millis(300);
+        assert_eq!(member.next_deadline(), Some(soon));
+        assert_eq!(member.handle(soon, Event::Tick), [only(2, None)]);
+    }
+
+    #[test]
     fn what_is_wanted_back_is_announced_and_told_only_when_it_was_given_up() {
         let mut member = holding(&[0, 1]);
         let later = NOW + Duration::from_secs(3);
@@ -650,6 +683,30 @@ mod tests {
         assert_eq!((member.epoch(), member.held().count()), (Some(3), 1));
         // A refusal of an epoch that is over says nothing.
         member.handle(soon, Event::CommitRefused { code, epoch });
+        assert!(member.is_settled());
+    }
+
+    #[test]
+    fn an_answer_that_brought_another_epoch_is_not_waited_for_long() {
+        let mut member = holding(&[0]);
+        let later = NOW + Duration::from_secs(3);
+        member.handle(later, Event::Tick);
+        let (code, epoch) = (113, 1);
+        assert_eq!(
+            member.handle(later, Event::CommitRefused { code, epoch }),
+            []
+        );
+        let late = later + LATE_ANSWER;
+        assert_eq!(member.next_deadline(), Some(late));
+        assert_eq!(member.handle(late, Event::Tick), [Action::Disconnect]);
+        let again = late + RETRY_PAUSE;
+        member.handle(again, Event::Tick);
+        assert_eq!(
+            member.handle(again, Event::Connected),
+            [everything(1, &[0])]
+        );
+        assert!(!member.is_settled());
+        member.handle(again, answer(2, Some(&[0])));
         assert!(member.is_settled());
     }
 

@@ -14,12 +14,12 @@ use super::super::assignor::TopicPartition;
 use super::super::group::simulation::Random;
 use super::{Action, Answer, Event, Heartbeat, Member, Settings, TopicId};
 
-const SCHEDULES: u64 = 300;
+const SCHEDULES: u64 = 150;
 const CHAOS_MS: u64 = 120_000;
 const CALM_MS: u64 = 120_000;
-const SESSION_MS: u64 = 10_000;
+const SESSION_MS: u64 = 4_000;
 const REBALANCE_MS: u64 = 20_000;
-const INTERVAL_MS: u64 = 3_000;
+const INTERVAL_MS: u64 = 1_000;
 const TOPIC: TopicId = [7; 16];
 
 /// Where an answer goes: a node, and which of its connections.
