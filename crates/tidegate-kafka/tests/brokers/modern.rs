@@ -284,10 +284,6 @@ fn a_modern_member_that_was_fenced_cannot_commit_and_joins_anew() {
 /// The answer that brings a new epoch is lost. What is committed in the old one is refused, or not, and is committed in the end. (Kafka takes
 /// some commits of older epochs since KIP-1251.)
 #[test]
-#[expect(
-    clippy::print_stderr,
-    reason = "shown by the test harness next to the failure"
-)]
 fn a_modern_member_whose_epoch_is_stale_commits_all_the_same() {
     const STALE_MEMBER_EPOCH: i16 = 113;
     for_each_broker(|bootstrap| {
