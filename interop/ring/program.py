@@ -58,10 +58,11 @@ class Tidegate:
         done = subprocess.run(command, cwd=self.folder, capture_output=True, timeout=TIMEOUT, env=environment())
         return Done(command, done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, stdout=None) -> subprocess.Popen:
+        """Starts a run whose output is kept in the folder, unless `stdout` says otherwise."""
         command = [str(self.binary), *arguments]
         output = open(self.folder / "running.log", "ab")
-        return subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output, env=environment())
+        return subprocess.Popen(command, cwd=self.folder, stdout=stdout or output, stderr=output, env=environment())
 
     def publish(self, cluster: Cluster, file: str, topic: str, *options: str) -> Done:
         where = ["-b", cluster.bootstrap, "--registry", cluster.registry_url]

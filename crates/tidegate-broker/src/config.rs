@@ -61,6 +61,11 @@ pub struct BrokerConfig {
     pub min_session_timeout: Duration,
     /// The longest session timeout a group member may ask for.
     pub max_session_timeout: Duration,
+    /// How long a group of the new protocol (KIP-848) goes without a sign of life of a member before it goes on without it
+    /// (`group.consumer.session.timeout.ms`).
+    pub modern_session_timeout: Duration,
+    /// How often members of such a group are to give a sign of life (`group.consumer.heartbeat.interval.ms`).
+    pub modern_heartbeat_interval: Duration,
     /// How long an empty group waits for further members after the first. Kafka's quick-start setting is 0.
     pub initial_rebalance_delay: Duration,
     /// The largest number of members of one group.
@@ -94,6 +99,8 @@ impl BrokerConfig {
             max_transaction_timeout: Duration::from_secs(15 * 60),
             min_session_timeout: Duration::from_secs(6),
             max_session_timeout: Duration::from_secs(30 * 60),
+            modern_session_timeout: Duration::from_secs(45),
+            modern_heartbeat_interval: Duration::from_secs(5),
             initial_rebalance_delay: Duration::ZERO,
             max_group_size: 1000,
             worker_threads: 2,

@@ -1,4 +1,6 @@
-//! Administrative requests: topics, their settings, offsets and groups.
+//! Administrative requests: topics, their settings and offsets; [`groups`] are next door.
+
+mod groups;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,17 +19,18 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::{
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, GroupId, ListGroupsRequest, ListOffsetsRequest, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+    GroupId, ListOffsetsRequest, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse,
 };
 use kafka_protocol::protocol::{Message, Request, StrBytes};
+
+pub use groups::{GroupDescription, GroupKind};
 
 use crate::client::{Client, RETRY_PAUSE, at_coordinator, check, topic_name};
 use crate::cluster::{ClusterView, TopicView};
 use crate::error::{Error, ErrorKind};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
-const GROUP_ID_NOT_FOUND: i16 = 69;
 
 /// Which records a reader sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,27 +73,6 @@ pub struct NewTopic {
     pub replication_factor: Option<i16>,
     /// Settings that differ from the broker's.
     pub configs: BTreeMap<String, String>,
-}
-
-/// A consumer group as its coordinator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupDescription {
-    /// `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance`, or `Dead` if there is no such group.
-    pub state: String,
-    /// The assignor that the group agreed on; empty if it has none.
-    pub protocol: String,
-    /// Member ids with the client ids behind them.
-    pub members: Vec<(String, String)>,
-}
-
-impl GroupDescription {
-    fn dead() -> Self {
-        Self {
-            state: "Dead".to_owned(),
-            protocol: String::new(),
-            members: Vec::new(),
-        }
-    }
 }
 
 /// The administrative requests of a cluster. Each waits for its answer, at most the client's request time-out.
@@ -356,8 +338,10 @@ impl Admin {
             topic,
             partitions,
             stable: false,
+            member: None,
         };
-        request.fetch(&self.client)
+        let found = request.fetch(&self.client);
+        found.map_err(|error| self.explain_refusal(group, error))
     }
 
     /// Commits offsets for a group without members, as an operator does it.
@@ -374,67 +358,10 @@ impl Admin {
             .iter()
             .map(|(partition, offset)| (topic, *partition, *offset))
             .collect();
-        let request = commit_request(group, -1, "", &offsets);
+        let request = commit_request(group, None, &offsets);
         at_coordinator(&self.client, group, |client, node_id| {
             check_commit(group, &client.call(node_id, &request)?)
         })
-    }
-
-    /// A group's state and members.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Authorization`], [`ErrorKind::Group`], [`ErrorKind::Timeout`].
-    pub fn describe_group(&self, group: &str) -> Result<GroupDescription, Error> {
-        let request = DescribeGroupsRequest::default().with_groups(vec![group_id(group)]);
-        at_coordinator(&self.client, group, |client, node_id| {
-            let answer = client.call(node_id, &request)?;
-            let Some(found) = answer.groups.first() else {
-                return Err(Error::new(
-                    ErrorKind::Protocol,
-                    format!("no answer about group {group}"),
-                ));
-            };
-            // Kafka forgets an empty group without offsets, and from version 6 of the request on says so by an error (KIP-1043).
-            if found.error_code == GROUP_ID_NOT_FOUND {
-                return Ok(GroupDescription::dead());
-            }
-            check(
-                format_args!("describe group {group}"),
-                found.error_code,
-                found.error_message.as_deref(),
-            )?;
-            let members = found
-                .members
-                .iter()
-                .map(|member| (member.member_id.to_string(), member.client_id.to_string()))
-                .collect();
-            Ok(GroupDescription {
-                state: found.group_state.to_string(),
-                protocol: found.protocol_data.to_string(),
-                members,
-            })
-        })
-    }
-
-    /// The names of all groups, on whichever broker coordinates them.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Authorization`], [`ErrorKind::Unreachable`], [`ErrorKind::Timeout`].
-    pub fn list_groups(&self) -> Result<Vec<String>, Error> {
-        let view = self.client.refresh(&[])?;
-        let mut groups = Vec::new();
-        for node_id in view.brokers.keys() {
-            let answer = self.client.call(*node_id, &ListGroupsRequest::default())?;
-            check("list groups", answer.error_code, None)?;
-            groups.extend(
-                answer
-                    .groups
-                    .iter()
-                    .map(|group| group.group_id.0.to_string()),
-            );
-        }
-        groups.sort();
-        Ok(groups)
     }
 }
 
@@ -513,10 +440,21 @@ pub(crate) struct GroupOffsets<'a> {
     pub(crate) partitions: &'a [i32],
     /// Whether to wait for open transactions that commit offsets (KIP-447): their outcome decides where to go on.
     pub(crate) stable: bool,
+    /// Who asks, as a member of a group of the new protocol (KIP-848); versions before 9 cannot say it. Nobody in particular may ask of any group.
+    pub(crate) member: Option<&'a Committer>,
+}
+
+/// A member, at the time of a request of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Committer {
+    pub(crate) member_id: String,
+    /// Its generation; its epoch in the new protocol.
+    pub(crate) generation: i32,
 }
 
 impl GroupOffsets<'_> {
     const SEVERAL_GROUPS: i16 = 8;
+    const BY_MEMBER: i16 = 9;
 
     /// Asks the group's coordinator.
     pub(crate) fn fetch(&self, client: &Client) -> Result<Vec<(i32, Option<i64>)>, Error> {
@@ -541,6 +479,12 @@ impl GroupOffsets<'_> {
                 .with_group_id(group_id(self.group))
                 .with_member_epoch(-1)
                 .with_topics(Some(vec![topic]));
+            let group = match self.member.filter(|_| version >= Self::BY_MEMBER) {
+                Some(member) => group
+                    .with_member_id(Some(StrBytes::from_string(member.member_id.clone())))
+                    .with_member_epoch(member.generation),
+                None => group,
+            };
             return OffsetFetchRequest::default()
                 .with_require_stable(self.stable)
                 .with_groups(vec![group]);
@@ -586,11 +530,10 @@ pub(crate) fn group_id(group: &str) -> GroupId {
     GroupId(StrBytes::from_string(group.to_owned()))
 }
 
-/// A commit by a member in a generation; by nobody in particular with generation -1 and no member id.
+/// A commit by a member; or, with generation -1 and no member id, by nobody in particular.
 pub(crate) fn commit_request(
     group: &str,
-    generation: i32,
-    member_id: &str,
+    member: Option<&Committer>,
     offsets: &[(&str, i32, i64)],
 ) -> OffsetCommitRequest {
     let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
@@ -609,10 +552,11 @@ pub(crate) fn commit_request(
                 .with_partitions(partitions)
         })
         .collect();
+    let member_id = member.map_or_else(String::new, |member| member.member_id.clone());
     OffsetCommitRequest::default()
         .with_group_id(group_id(group))
-        .with_generation_id_or_member_epoch(generation)
-        .with_member_id(StrBytes::from_string(member_id.to_owned()))
+        .with_generation_id_or_member_epoch(member.map_or(-1, |member| member.generation))
+        .with_member_id(StrBytes::from_string(member_id))
         .with_topics(topics)
 }
 

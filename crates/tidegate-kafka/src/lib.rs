@@ -23,15 +23,15 @@ mod tls;
 mod transport;
 mod versions;
 
-pub use admin::{Admin, GroupDescription, Isolation, NewTopic, OffsetSpec};
+pub use admin::{Admin, GroupDescription, GroupKind, Isolation, NewTopic, OffsetSpec};
 pub use client::{Client, CoordinatorKind};
 pub use clock::ClockSkew;
 pub use cluster::{BrokerAddress, ClusterView, PartitionView, TopicView};
 pub use config::{ClientConfig, Security};
 pub use connection::{Connection, MAX_IN_FLIGHT};
 pub use consumer::{
-    Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Outcomes,
-    Reset, TopicPartition, outcomes_behind, read_committed,
+    Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, GroupProtocol,
+    Outcomes, Reset, TopicPartition, outcomes_behind, read_committed,
 };
 pub use dial::resolve;
 pub use error::{Error, ErrorKind};

@@ -2,6 +2,8 @@
 //!
 //! - [`produce`]: what the producer does about a batch; its rules are told in [`crate::producer::machine`].
 //! - [`coordinator`]: what a transactional producer does about an answer of its coordinator.
+//! - [`heartbeat`]: what a group member of the new protocol (KIP-848) does about an answer of its coordinator.
+//! - [`is_stale_epoch`], [`is_between_generations`]: whether a member's commit may succeed once it knows where its group stands.
 //! - [`is_retriable`]: whether the same request may succeed later; asked by everything that repeats a request.
 //! - [`coordinator_moved`]: whether to look for the coordinator of a group or a transactional id again before that.
 //! - [`kind_of`]: what sort of failure it is to the caller, once nobody tries again.
@@ -107,6 +109,45 @@ pub fn coordinator(code: i16) -> CoordinatorVerdict {
         // Rights, settings and everything unknown.
         _ => CoordinatorVerdict::Stop,
     }
+}
+
+/// What a member of the new group protocol (KIP-848) does about an answer of its coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeartbeatVerdict {
+    /// Done.
+    Done,
+    /// The group does not count us in, or not any more: whatever was held is lost, and the way back is to join.
+    JoinAnew,
+    /// Ask again, telling everything; [`coordinator_moved`] says whom.
+    Again,
+    /// Trying again would give the same answer.
+    Stop,
+}
+
+/// Judges an answer to ConsumerGroupHeartbeat (Apache Kafka, `AbstractHeartbeatRequestManager`).
+pub fn heartbeat(code: i16) -> HeartbeatVerdict {
+    match code {
+        0 => HeartbeatVerdict::Done,
+        // FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER_ID. GROUP_ID_NOT_FOUND: the last member expired, and the group was deleted; Kafka's own client
+        // ends there, but nothing speaks against joining what does not exist. (To a member that joins it means another thing, see there.)
+        110 | 25 | 69 => HeartbeatVerdict::JoinAnew,
+        code if is_retriable(code) => HeartbeatVerdict::Again,
+        // Rights, INVALID_REQUEST, GROUP_MAX_SIZE_REACHED, UNRELEASED_INSTANCE_ID, UNSUPPORTED_ASSIGNOR, UNSUPPORTED_VERSION, a group of
+        // another kind and everything unknown.
+        _ => HeartbeatVerdict::Stop,
+    }
+}
+
+/// Whether a commit was refused only because the member's epoch has moved on: a heartbeat brings the current one.
+pub fn is_stale_epoch(code: i16) -> bool {
+    // STALE_MEMBER_EPOCH. ILLEGAL_GENERATION is how the same is said by versions before 9 of the request.
+    matches!(code, 113 | 22)
+}
+
+/// Whether a refusal means that the group of the classic protocol is, or was, rebalancing.
+pub fn is_between_generations(code: i16) -> bool {
+    // ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, REBALANCE_IN_PROGRESS.
+    matches!(code, 22 | 25 | 27)
 }
 
 /// Whether the same request may succeed later without anybody changing anything.
@@ -279,6 +320,23 @@ mod tests {
         }
         for code in [-1, 29, 50, 53, 1234] {
             assert_eq!(coordinator(code), CoordinatorVerdict::Stop, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_member_joins_anew_only_where_the_group_does_not_count_it_in() {
+        let of = |verdict| -> Vec<i16> {
+            let codes = -1..200;
+            codes.filter(|code| heartbeat(*code) == verdict).collect()
+        };
+        assert_eq!(of(HeartbeatVerdict::Done), [0]);
+        assert_eq!(of(HeartbeatVerdict::JoinAnew), [25, 69, 110]);
+        for code in [14, 15, 16] {
+            assert_eq!(heartbeat(code), HeartbeatVerdict::Again, "{code}");
+        }
+        // What is said to a commit does not come in answer to a heartbeat.
+        for code in [-1, 23, 30, 35, 42, 81, 111, 112, 113] {
+            assert_eq!(heartbeat(code), HeartbeatVerdict::Stop, "{code}");
         }
     }
 

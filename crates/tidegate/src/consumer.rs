@@ -69,7 +69,8 @@ impl Consumer {
         Self::open(client, config, topics)
     }
 
-    /// A consumer with a configuration of your own, which must name a group.
+    /// A consumer with a configuration of your own, which must name a group. It says by which protocol the group is joined, too
+    /// ([`tidegate_kafka::GroupProtocol`]); [`connect`](Self::connect) takes the classic one, which every broker offers.
     ///
     /// # Errors
     /// As [`Self::connect`].

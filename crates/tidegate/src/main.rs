@@ -15,6 +15,7 @@ mod decompress;
 mod doctor;
 mod encoding;
 mod failure;
+mod groups;
 mod input;
 mod inputs;
 mod job;

@@ -14,6 +14,7 @@ use tidegate::kafka::Operation;
 
 use crate::args::{OnBadRow, PublishArgs};
 use crate::failure::{Failure, Kind};
+use crate::groups;
 use crate::inputs::Inputs;
 use crate::job::{self, LoadJob};
 use crate::options::{ResolvedOptions, Typed};
@@ -87,6 +88,10 @@ impl<'a> Load<'a> {
             job.refuse_other_list(args, &load.inputs, load.topic_id().as_deref())?;
         }
         rights::require(&load.service.client, &load.needs())?;
+        let gate = &args.consumers;
+        for group in [&gate.hold_group, &gate.wait_group].into_iter().flatten() {
+            groups::require_consumers(&load.service.client, group)?;
+        }
         let registry = load.service.registry.as_ref();
         load.schemas.check_compatible(&load.records, registry)?;
         load.inputs.check(context)?;

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::path::Path;
 
+use tidegate::kafka::GroupProtocol;
+
 use crate::args::{ClusterArgs, RegistryArgs};
 use crate::failure::{Failure, Kind};
 use keys::{Known, Setting, look_up, name_of, nearest};
@@ -203,6 +205,29 @@ impl Properties {
     /// The name that the brokers know the client by, if one was given.
     pub(crate) fn client_id(&self) -> Option<String> {
         self.text(Setting::ClientId)
+    }
+
+    /// By which protocol a group is joined, and how the broker is to divide its partitions where that was said.
+    ///
+    /// # Errors
+    /// There is no such protocol, or an assignor of the broker's is named for a group that divides by itself.
+    pub(crate) fn group(&self) -> Result<(GroupProtocol, Option<String>), Failure> {
+        let protocol = match self.get(Setting::GroupProtocol) {
+            None => GroupProtocol::Classic,
+            Some(given) => match given.value.to_ascii_lowercase().as_str() {
+                "" | "classic" => GroupProtocol::Classic,
+                "consumer" => GroupProtocol::Consumer,
+                _ => return Err(given.wrong("it takes classic or consumer")),
+            },
+        };
+        let assignor = self.text(Setting::RemoteAssignor);
+        match self.get(Setting::RemoteAssignor) {
+            Some(given) if assignor.is_some() && protocol == GroupProtocol::Classic => {
+                let why = "it needs group.protocol=consumer: in a classic group the members divide the partitions";
+                Err(given.wrong(why))
+            }
+            _ => Ok((protocol, assignor)),
+        }
     }
 
     /// The registry's URL; none where none is named.

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tidegate::broker::{self, Addresses, Broker, BrokerConfig};
-use tidegate::kafka::{Client, ClientConfig};
+use tidegate::kafka::{Client, ClientConfig, GroupProtocol};
 use tidegate::registry::Registry;
 
 use crate::args::{ClusterArgs, RegistryArgs};
@@ -119,6 +119,14 @@ impl Context {
         servers
             .map(|servers| secured(&servers, reach, properties))
             .transpose()
+    }
+
+    /// How a group is to be joined: by which protocol, and with which assignor of the broker's, if one was named.
+    pub(crate) fn group(
+        &mut self,
+        cluster: &ClusterArgs,
+    ) -> Result<(GroupProtocol, Option<String>), Failure> {
+        self.properties(cluster)?.group()
     }
 
     /// The registry alone: the one that was named, or the embedded one.

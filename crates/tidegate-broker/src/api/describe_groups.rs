@@ -47,8 +47,11 @@ impl Api for DescribeGroupsRequest {
     }
 }
 
-/// A group with members, or one that has committed offsets only.
+/// A group with members, or one that has committed offsets only. One of the new protocol is another API's to tell of.
 fn find(shared: &Shared, id: &str) -> Option<Described> {
+    if shared.groups.describe_modern(id, |_| ()).is_some() {
+        return None;
+    }
     shared.groups.describe(id).or_else(|| {
         let journal = shared.journal();
         let known = journal.metadata().offsets.contains_key(id);

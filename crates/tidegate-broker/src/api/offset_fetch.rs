@@ -55,6 +55,18 @@ impl Api for OffsetFetchRequest {
                     .map(|topic| (topic.name.to_string(), topic.partition_indexes.clone()))
                     .collect()
             });
+            // Nobody in particular may ask of any group. (KIP-848)
+            let member = group
+                .member_id
+                .as_deref()
+                .filter(|_| group.member_epoch >= 0);
+            let checked = member.map_or(Ok(()), |member| {
+                let groups = &shared.groups;
+                groups.check_reader(&group.group_id, member, group.member_epoch)
+            });
+            if let Err(code) = checked {
+                return refused_group(&group.group_id, code);
+            }
             let found = find(shared, &group.group_id, asked, self.require_stable);
             one_group(&group.group_id, found)
         });
@@ -64,11 +76,8 @@ impl Api for OffsetFetchRequest {
     fn refuse(&self, context: &Context, code: i16) -> OffsetFetchResponse {
         match context.version {
             SEVERAL_GROUPS.. => {
-                let groups = self.groups.iter().map(|group| {
-                    OffsetFetchResponseGroup::default()
-                        .with_group_id(group.group_id.clone())
-                        .with_error_code(code)
-                });
+                let groups = self.groups.iter();
+                let groups = groups.map(|group| refused_group(&group.group_id, code));
                 OffsetFetchResponse::default().with_groups(groups.collect())
             }
             ERROR_CODE.. => OffsetFetchResponse::default().with_error_code(code),
@@ -108,6 +117,12 @@ impl Api for OffsetFetchRequest {
         let first = self.groups.first().map(|group| &group.group_id);
         Some(first.unwrap_or(&self.group_id).to_string())
     }
+}
+
+fn refused_group(id: &GroupId, code: i16) -> OffsetFetchResponseGroup {
+    OffsetFetchResponseGroup::default()
+        .with_group_id(id.clone())
+        .with_error_code(code)
 }
 
 fn single(request: &OffsetFetchRequest) -> Asked {

@@ -148,6 +148,8 @@ async fn every_advertised_version_is_understood_and_answered() {
         DescribeProducersRequest,
         DescribeTransactionsRequest,
         ListTransactionsRequest,
+        ConsumerGroupHeartbeatRequest,
+        ConsumerGroupDescribeRequest.with_group_ids(vec![GroupId::default()]),
     );
 }
 

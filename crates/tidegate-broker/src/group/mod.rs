@@ -1,12 +1,14 @@
 //! Group membership: all groups, their clock, and the offsets they commit.
 //!
-//! [`classic`] holds the rules of one group. Here are the lock around all of them, the task that lets time
+//! [`classic`] holds the rules of one group of the classic protocol, [`modern`] of one of the new (KIP-848). A group with members is of one or the
+//! other; one without is of neither, and the next member decides. Here are the lock around all of them, the task that lets time
 //! pass for them, and what concerns a group whether or not it has members. Memberships are in memory only:
 //! after a restart members are told that they are unknown, and join again. Committed offsets are in the
 //! journal and stay.
 
 mod classic;
 mod member;
+pub(crate) mod modern;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +24,7 @@ use uuid::Uuid;
 use classic::Group;
 pub(crate) use classic::State;
 pub(crate) use member::{Join, Joined, Sender, Synced};
+use modern::{Beat, Beaten, ModernGroup};
 
 use crate::codes;
 use crate::config::BrokerConfig;
@@ -30,12 +33,21 @@ use crate::sync::lock;
 /// All groups with members.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
-    groups: Mutex<HashMap<String, Group>>,
+    groups: Mutex<Groups>,
     /// Told whenever a deadline may have become earlier.
     changed: Notify,
     session_timeouts: std::ops::RangeInclusive<Duration>,
     initial_delay: Duration,
     max_group_size: usize,
+    modern_session_timeout: Duration,
+    modern_heartbeat_interval: Duration,
+}
+
+/// The groups with members, by the protocol of these. No name is in both.
+#[derive(Debug, Default)]
+struct Groups {
+    classic: HashMap<String, Group>,
+    modern: HashMap<String, ModernGroup>,
 }
 
 /// A group as DescribeGroups and ListGroups tell of it.
@@ -78,7 +90,14 @@ impl Coordinator {
             session_timeouts: config.min_session_timeout..=config.max_session_timeout,
             initial_delay: config.initial_rebalance_delay,
             max_group_size: config.max_group_size,
+            modern_session_timeout: config.modern_session_timeout,
+            modern_heartbeat_interval: config.modern_heartbeat_interval,
         }
+    }
+
+    /// How often members of the new protocol are to give a sign of life.
+    pub(crate) fn modern_heartbeat_interval(&self) -> Duration {
+        self.modern_heartbeat_interval
     }
 
     /// A client joins. Returns when the group has a new generation, or at once if it is refused.
@@ -94,6 +113,10 @@ impl Coordinator {
         let (reply, answer) = oneshot::channel();
         {
             let mut groups = lock(&self.groups);
+            if groups.modern.contains_key(group_id) {
+                return refused(codes::INCONSISTENT_GROUP_PROTOCOL);
+            }
+            let groups = &mut groups.classic;
             if !member_id.is_empty() && !groups.contains_key(group_id) {
                 return refused(codes::UNKNOWN_MEMBER_ID);
             }
@@ -106,7 +129,7 @@ impl Coordinator {
             let name = join.instance_id.as_ref().unwrap_or(&join.client_id);
             let fresh_id = format!("{name}-{}", Uuid::new_v4());
             group.join(join, fresh_id, Instant::now(), reply);
-            forget_if_gone(&mut groups, group_id);
+            forget_if_gone(groups, group_id);
         }
         self.changed.notify_one();
         let dismissed = Joined::refused(codes::UNKNOWN_MEMBER_ID, &member_id);
@@ -122,7 +145,7 @@ impl Coordinator {
         assignments: Vec<(String, Bytes)>,
     ) -> Synced {
         let (reply, answer) = oneshot::channel();
-        match lock(&self.groups).get_mut(group_id) {
+        match lock(&self.groups).classic.get_mut(group_id) {
             Some(group) => group.sync(sender, protocol, assignments, Instant::now(), reply),
             None => return Synced::refused(unknown(group_id)),
         }
@@ -133,7 +156,7 @@ impl Coordinator {
 
     /// A member shows that it is alive.
     pub(crate) fn heartbeat(&self, group_id: &str, sender: Sender<'_>) -> i16 {
-        match lock(&self.groups).get_mut(group_id) {
+        match lock(&self.groups).classic.get_mut(group_id) {
             Some(group) => group.heartbeat(sender, Instant::now()),
             None => unknown(group_id),
         }
@@ -141,14 +164,89 @@ impl Coordinator {
 
     /// A member leaves.
     pub(crate) fn leave(&self, group_id: &str, member_id: &str, instance_id: Option<&str>) -> i16 {
-        let mut groups = lock(&self.groups);
+        let groups = &mut lock(&self.groups).classic;
         let code = match groups.get_mut(group_id) {
             Some(group) => group.leave(member_id, instance_id, Instant::now()),
             None => unknown(group_id),
         };
-        forget_if_gone(&mut groups, group_id);
+        forget_if_gone(groups, group_id);
         self.changed.notify_one();
         code
+    }
+
+    /// A member of the new protocol joins, shows that it is alive and what it holds, or leaves. `look_up` knows topics by name.
+    pub(crate) fn beat(
+        &self,
+        group_id: &str,
+        beat: &Beat,
+        look_up: impl Fn(&str) -> Option<(Uuid, i32)>,
+    ) -> Result<Beaten, i16> {
+        let mut groups = lock(&self.groups);
+        if groups.classic.contains_key(group_id) {
+            return Err(codes::GROUP_ID_NOT_FOUND);
+        }
+        let groups = &mut groups.modern;
+        if beat.leaves() {
+            let group = groups.get_mut(group_id);
+            let code = group.map_or(codes::UNKNOWN_MEMBER_ID, |group| {
+                group.leave(&beat.member_id)
+            });
+            if groups.get(group_id).is_some_and(ModernGroup::is_gone) {
+                groups.remove(group_id);
+            }
+            self.changed.notify_one();
+            return match code {
+                codes::NONE => Ok(Beaten {
+                    epoch: beat.epoch,
+                    assignment: None,
+                }),
+                code => Err(code),
+            };
+        }
+        if !beat.joins() && !groups.contains_key(group_id) {
+            return Err(codes::UNKNOWN_MEMBER_ID);
+        }
+        let group = groups
+            .entry(group_id.to_owned())
+            .or_insert_with(|| ModernGroup::new(self.modern_session_timeout));
+        let is_full = group.members.len() >= self.max_group_size;
+        if beat.joins() && is_full && !group.members.contains_key(&beat.member_id) {
+            return Err(codes::GROUP_MAX_SIZE_REACHED);
+        }
+        let beaten = group.beat(beat, Instant::now(), look_up);
+        self.changed.notify_one();
+        beaten
+    }
+
+    /// Whether this is a member of a group of the new protocol, in this epoch. Of another group nobody has to be one.
+    pub(crate) fn check_reader(
+        &self,
+        group_id: &str,
+        member_id: &str,
+        epoch: i32,
+    ) -> Result<(), i16> {
+        match lock(&self.groups).modern.get(group_id) {
+            Some(group) => group.check_member(member_id, epoch),
+            None => Ok(()),
+        }
+    }
+
+    /// What `describe` tells of a group of the new protocol that has members.
+    pub(crate) fn describe_modern<T>(
+        &self,
+        group_id: &str,
+        describe: impl FnOnce(&ModernGroup) -> T,
+    ) -> Option<T> {
+        lock(&self.groups).modern.get(group_id).map(describe)
+    }
+
+    /// All groups of the new protocol with members, with their states.
+    pub(crate) fn list_modern(&self) -> Vec<(String, &'static str)> {
+        let groups = lock(&self.groups);
+        let groups = groups.modern.iter();
+        groups
+            .map(|(id, group)| (id.clone(), group.state()))
+            .collect()
     }
 
     /// Runs `commit` if `sender` may commit offsets for the group now. Membership cannot change meanwhile.
@@ -158,7 +256,8 @@ impl Coordinator {
         sender: Sender<'_>,
         commit: impl FnOnce() -> Result<(), i16>,
     ) -> Result<(), i16> {
-        self.commit_if(group_id, sender, Group::check_commit, commit)
+        let modern = |group: &ModernGroup| group.check_commit(sender);
+        self.commit_if(group_id, sender, Group::check_commit, modern, commit)
     }
 
     /// As [`Coordinator::commit`], for positions that a transaction commits. Its producer may know nothing of
@@ -169,19 +268,26 @@ impl Coordinator {
         sender: Sender<'_>,
         commit: impl FnOnce() -> Result<(), i16>,
     ) -> Result<(), i16> {
-        self.commit_if(group_id, sender, Group::check_transactional_commit, commit)
+        let modern = |group: &ModernGroup| group.check_transactional_commit(sender);
+        let classic = Group::check_transactional_commit;
+        self.commit_if(group_id, sender, classic, modern, commit)
     }
 
     fn commit_if(
         &self,
         group_id: &str,
         sender: Sender<'_>,
-        check: impl FnOnce(&mut Group, Sender<'_>, Instant) -> Result<(), i16>,
+        classic: impl FnOnce(&mut Group, Sender<'_>, Instant) -> Result<(), i16>,
+        modern: impl FnOnce(&ModernGroup) -> Result<(), i16>,
         commit: impl FnOnce() -> Result<(), i16>,
     ) -> Result<(), i16> {
         let mut groups = lock(&self.groups);
-        match groups.get_mut(group_id) {
-            Some(group) => check(group, sender, Instant::now())?,
+        if let Some(group) = groups.modern.get(group_id) {
+            modern(group)?;
+            return commit();
+        }
+        match groups.classic.get_mut(group_id) {
+            Some(group) => classic(group, sender, Instant::now())?,
             // Nobody is a member, so a generation is one of the past.
             None if sender.generation >= 0 => return Err(codes::ILLEGAL_GENERATION),
             None => {}
@@ -196,23 +302,22 @@ impl Coordinator {
         change: impl FnOnce() -> Result<T, i16>,
     ) -> Result<T, i16> {
         let groups = lock(&self.groups);
-        if groups.contains_key(group_id) {
+        if groups.classic.contains_key(group_id) || groups.modern.contains_key(group_id) {
             return Err(codes::NON_EMPTY_GROUP);
         }
         change()
     }
 
-    /// The group, if it has members or is about to.
+    /// The group of the classic protocol, if it has members or is about to.
     pub(crate) fn describe(&self, group_id: &str) -> Option<Described> {
-        lock(&self.groups).get(group_id).map(describe)
+        lock(&self.groups).classic.get(group_id).map(describe)
     }
 
-    /// All groups with members.
+    /// All groups of the classic protocol with members.
     pub(crate) fn list(&self) -> Vec<(String, Described)> {
         let groups = lock(&self.groups);
-        let described = groups
-            .iter()
-            .map(|(id, group)| (id.clone(), describe(group)));
+        let groups = groups.classic.iter();
+        let described = groups.map(|(id, group)| (id.clone(), describe(group)));
         described.collect()
     }
 
@@ -233,7 +338,8 @@ impl Coordinator {
     /// Does what is due, and says when the next thing is.
     fn expire(&self, now: Instant) -> Option<Instant> {
         let mut groups = lock(&self.groups);
-        for group in groups.values_mut() {
+        let Groups { classic, modern } = &mut *groups;
+        for group in classic.values_mut() {
             if group
                 .next_deadline()
                 .is_some_and(|deadline| deadline <= now)
@@ -241,8 +347,14 @@ impl Coordinator {
                 group.expire(now);
             }
         }
-        groups.retain(|_, group| !group.is_gone());
-        groups.values().filter_map(Group::next_deadline).min()
+        classic.retain(|_, group| !group.is_gone());
+        for group in modern.values_mut() {
+            group.expire(now);
+        }
+        modern.retain(|_, group| !group.is_gone());
+        let classic = classic.values().filter_map(Group::next_deadline);
+        let modern = modern.values().filter_map(ModernGroup::next_deadline);
+        classic.chain(modern).min()
     }
 }
 

@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::HOLD_TIMEOUT;
 use crate::position::PartitionPosition;
 
@@ -75,7 +77,7 @@ impl HeldPartition {
 }
 
 /// A group that went back in a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovedBack {
     /// The partition.
     pub partition: i32,

@@ -1,10 +1,12 @@
 //! Waiting until a group has worked off what it should.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::MovedBack;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -88,6 +90,9 @@ pub struct BalanceReport {
     /// Whether the wait ended because it was told to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// Partitions in which the group has committed less than it had at some time of the wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved_back: Vec<MovedBack>,
     /// Why the group could not be asked the last time, when it could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -109,6 +114,8 @@ impl BalanceReport {
 pub struct Balance {
     targets: Vec<Target>,
     partitions: Vec<PartitionBalance>,
+    /// The highest commit seen of each partition.
+    highest: BTreeMap<i32, i64>,
 }
 
 impl Balance {
@@ -119,13 +126,14 @@ impl Balance {
         let mut balance = Self {
             targets,
             partitions: Vec::new(),
+            highest: BTreeMap::new(),
         };
         balance.committed(&[]);
         balance
     }
 
-    /// Enters what the group has committed; a partition that is not named has no commit.
-    pub fn committed(&mut self, committed: &[(i32, Option<i64>)]) {
+    /// Enters what the group has committed; a partition that is not named has no commit. Returns where that is less than it was the last time.
+    pub fn committed(&mut self, committed: &[(i32, Option<i64>)]) -> Vec<MovedBack> {
         let state = |target: &Target| {
             let committed = committed
                 .iter()
@@ -140,7 +148,17 @@ impl Balance {
                 exact,
             }
         };
+        let before = std::mem::take(&mut self.partitions);
         self.partitions = self.targets.iter().map(state).collect();
+        for partition in &self.partitions {
+            if let Some(committed) = partition.committed {
+                let highest = self.highest.entry(partition.partition).or_insert(committed);
+                *highest = committed.max(*highest);
+            }
+        }
+        let moved = before.iter().zip(&self.partitions);
+        let moved = moved.filter_map(|(before, now)| moved_back(before.committed?, now));
+        moved.collect()
     }
 
     /// Whether every partition is committed up to its target. A partition without a commit is not, even when nothing lies before its target.
@@ -163,9 +181,24 @@ impl Balance {
             status,
             partitions: self.partitions.clone(),
             interrupted,
+            moved_back: self
+                .partitions
+                .iter()
+                .filter_map(|now| moved_back(*self.highest.get(&now.partition)?, now))
+                .collect(),
             last_error,
         }
     }
+}
+
+fn moved_back(from: i64, now: &PartitionBalance) -> Option<MovedBack> {
+    now.committed
+        .is_none_or(|committed| committed < from)
+        .then_some(MovedBack {
+            partition: now.partition,
+            from,
+            to: now.committed,
+        })
 }
 
 /// Waits until the group has committed every target, at most for the time in `options` or until `interrupt` is set.
@@ -187,13 +220,22 @@ pub fn wait(
     let mut asked = balance.targets.is_empty();
     let mut seen = None;
     loop {
-        let error = if balance.targets.is_empty() {
-            None
-        } else {
-            committed
-                .committed()
-                .map(|offsets| balance.committed(&offsets))
-                .err()
+        let answer = match balance.targets.is_empty() {
+            true => Ok(Vec::new()),
+            false => committed.committed(),
+        };
+        let error = match answer {
+            Ok(offsets) => {
+                for moved in balance.committed(&offsets) {
+                    events(Event::GroupMovedBack {
+                        partition: moved.partition,
+                        from: moved.from,
+                        to: moved.to,
+                    });
+                }
+                None
+            }
+            Err(error) => Some(error),
         };
         asked |= error.is_none();
         let waited = clock.monotonic().saturating_sub(start);
@@ -298,6 +340,41 @@ mod tests {
             [0, 1]
         );
         assert_eq!(waited, 3 * COMMITTED_INTERVAL);
+    }
+
+    #[test]
+    fn a_group_that_goes_back_is_told_of() {
+        let answers = vec![
+            Ok(vec![(0, Some(5)), (1, Some(3))]),
+            Ok(vec![(0, Some(2)), (1, None)]),
+            Ok(vec![(0, Some(3)), (1, None)]),
+        ];
+        let clock = ManualClock::new();
+        let options = BalanceOptions {
+            timeout: 5 * COMMITTED_INTERVAL,
+        };
+        let mut told = Vec::new();
+        let report = wait(
+            &mut Script { answers, asked: 0 },
+            vec![target(0, 0, 7, 7), target(1, 0, 7, 7)],
+            options,
+            &AtomicBool::new(false),
+            &clock,
+            &mut |event| {
+                if let Event::GroupMovedBack {
+                    partition,
+                    from,
+                    to,
+                } = event
+                {
+                    told.push((partition, from, to));
+                }
+            },
+        );
+        assert_eq!(told, [(0, 5, Some(2)), (1, 3, None)]);
+        let moved = report.unwrap().moved_back;
+        let moved: Vec<_> = moved.iter().map(|m| (m.partition, m.from, m.to)).collect();
+        assert_eq!(moved, [(0, 5, Some(3)), (1, 3, None)]);
     }
 
     /// Offset 7 is the marker behind the last record: the group commits 7 and is done, although its lag is 1.

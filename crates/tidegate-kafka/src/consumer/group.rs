@@ -605,7 +605,7 @@ impl Member {
 }
 
 #[cfg(test)]
-mod simulation;
+pub(in crate::consumer) mod simulation;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Reading topics: fetching records, alone or as a member of a group.
 //!
-//! [`Consumer::assign`] reads partitions of your choice; [`Consumer::subscribe`] joins the group and reads what it is given. Everything
+//! [`Consumer::assign`] reads partitions of your choice; [`Consumer::subscribe`] joins the group, by either protocol, and reads what it is given. Everything
 //! happens in [`Consumer::poll`]: there is no thread behind it, so a member that does not poll for as long as the session time-out is taken
 //! for dead. What `poll` returns is raw batches; [`FetchedBatches::for_each_record`] reads them.
 
@@ -9,6 +9,7 @@ mod committed;
 mod fetch;
 mod group;
 mod membership;
+mod modern;
 mod outcomes;
 mod protocol;
 mod records;
@@ -24,6 +25,8 @@ pub use outcomes::Outcomes;
 pub use records::{ConsumedRecord, FetchedBatches};
 
 use fetch::{Fetcher, Start};
+use membership::classic::ClassicMembership;
+use membership::modern::ModernMembership;
 use membership::{Change, Membership};
 
 use crate::admin::{GroupOffsets, Isolation};
@@ -46,18 +49,34 @@ pub enum Reset {
     None,
 }
 
+/// By which rules a group divides its partitions (Kafka: `group.protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum GroupProtocol {
+    /// One of the members divides them, and all stop for it or take turns. Every broker offers it.
+    #[default]
+    Classic,
+    /// The coordinator divides them, and only who is concerned notices (KIP-848). Brokers offer it from Kafka 4.0 on, unless it was turned off.
+    Consumer,
+}
+
 /// How to be a member of a group.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     /// The group.
     pub id: String,
-    /// Time without a sign of life after which the group goes on without a member. Brokers allow 6 s to 30 min by default.
+    /// By which rules.
+    pub protocol: GroupProtocol,
+    /// With [`GroupProtocol::Consumer`]: how the coordinator is to divide the partitions, by the name it knows it by, `uniform` or `range` say; it
+    /// chooses where none is given (Kafka: `group.remote.assignor`).
+    pub remote_assignor: Option<String>,
+    /// Time without a sign of life after which the group goes on without a member. Brokers allow 6 s to 30 min by default. With
+    /// [`GroupProtocol::Consumer`] the group's own setting counts instead, as for the interval between signs of life.
     pub session_timeout: Duration,
     /// Time between signs of life; a third of the session time-out at most.
     pub heartbeat_interval: Duration,
     /// Time that members have to finish what they are doing when the group rebalances.
     pub rebalance_timeout: Duration,
-    /// How to divide the partitions, in order of preference. With [`Assignor::Range`] among them, everything is given up before each
+    /// With [`GroupProtocol::Classic`]: how to divide the partitions, in order of preference. With [`Assignor::Range`] among them, everything is given up before each
     /// rebalance, whichever is chosen in the end.
     pub assignors: Vec<Assignor>,
     /// Where to begin without a committed offset.
@@ -71,6 +90,8 @@ impl GroupConfig {
     pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
+            protocol: GroupProtocol::Classic,
+            remote_assignor: None,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
             rebalance_timeout: Duration::from_secs(60),
@@ -82,6 +103,11 @@ impl GroupConfig {
     fn check(&self) -> Result<(), Error> {
         let wrong = if self.id.is_empty() {
             "a group needs a name"
+        } else if self.protocol == GroupProtocol::Consumer {
+            // The rest is said to nobody.
+            return Ok(());
+        } else if self.remote_assignor.is_some() {
+            "an assignor of the broker's (group.remote.assignor) needs group.protocol=consumer"
         } else if self.assignors.is_empty() {
             "a group needs an assignor"
         } else if self.heartbeat_interval.is_zero()
@@ -128,7 +154,7 @@ pub struct Consumer {
     client: Client,
     config: ConsumerConfig,
     fetcher: Fetcher,
-    membership: Option<Membership>,
+    membership: Option<Box<dyn Membership>>,
     /// Whether the caller was told that a rebalance is about to begin.
     announced: bool,
     /// Partitions the group gave us, of which the committed offset is not known yet.
@@ -198,7 +224,11 @@ impl Consumer {
         if self.fetcher.partitions().next().is_some() {
             return wrong("partitions were assigned by hand: either those or a subscription");
         }
-        self.membership = Some(Membership::new(self.client.clone(), group, topics));
+        let client = self.client.clone();
+        self.membership = Some(match group.protocol {
+            GroupProtocol::Classic => Box::new(ClassicMembership::new(client, group, topics)),
+            GroupProtocol::Consumer => Box::new(ModernMembership::new(client, group, topics)?),
+        });
         Ok(())
     }
 
@@ -255,7 +285,7 @@ impl Consumer {
         };
         membership.advance()?;
         let mut due = false;
-        for change in membership.take_changes() {
+        for change in membership.seat_mut().take_changes() {
             match change {
                 Change::Start(partitions) => self.unplaced.extend(partitions),
                 Change::Stop(partitions) => {
@@ -289,6 +319,12 @@ impl Consumer {
                 .or_default()
                 .push(partition.partition);
         }
+        let membership = self.membership.as_mut();
+        // In a classic group anybody may look.
+        let mut membership = membership.filter(|_| group.protocol == GroupProtocol::Consumer);
+        let member = membership
+            .as_ref()
+            .and_then(|membership| membership.committer());
         let mut starts = Vec::new();
         for (topic, partitions) in by_topic {
             let offsets = GroupOffsets {
@@ -296,6 +332,7 @@ impl Consumer {
                 topic,
                 partitions: &partitions,
                 stable: self.config.isolation == Isolation::ReadCommitted,
+                member: member.as_ref(),
             };
             match offsets.fetch(&self.client) {
                 Ok(found) => {
@@ -308,7 +345,14 @@ impl Consumer {
                 Err(error) if error.is_retriable() => {
                     self.place_not_before = Instant::now() + RETRY_PAUSE;
                 }
-                Err(error) => return Err(error),
+                Err(error) => match (&mut membership, &member, error.kafka_code()) {
+                    // Its epoch moved on, or it was forgotten: the next heartbeat says what is to be placed.
+                    (Some(membership), Some(member), Some(code)) if membership.may_pass(code) => {
+                        membership.refused(code, member.generation)?;
+                        self.place_not_before = Instant::now() + RETRY_PAUSE;
+                    }
+                    _ => return Err(error),
+                },
             }
         }
         for (partition, start) in starts {
@@ -318,7 +362,7 @@ impl Consumer {
                     Start::At(offset) => offset,
                     Start::Earliest | Start::Latest => i64::MIN,
                 };
-                membership.placed(partition.clone(), floor);
+                membership.seat_mut().placed(partition.clone(), floor);
             }
             self.fetcher.add(partition, start);
         }
@@ -328,13 +372,14 @@ impl Consumer {
     /// Waits until an answer arrives, something else is due, or the deadline has passed.
     fn wait(&mut self, deadline: Instant) -> Result<Option<Source>, Error> {
         let placing = (!self.unplaced.is_empty()).then_some(self.place_not_before);
-        let membership = self.membership.as_ref().and_then(Membership::next_deadline);
+        let membership = self.membership.as_ref();
+        let membership = membership.and_then(|membership| membership.next_deadline());
         let due = [self.fetcher.next_deadline(), membership, placing];
         let until = due.into_iter().flatten().fold(deadline, Instant::min);
         let coordinator = self
             .membership
             .as_mut()
-            .and_then(Membership::open_connection);
+            .and_then(|membership| membership.open_connection());
         let mut connections: Vec<(Source, &mut Connection)> = coordinator
             .map(|connection| (Source::Coordinator, connection))
             .into_iter()
@@ -418,7 +463,7 @@ impl Consumer {
     pub fn assignment(&self) -> Vec<(String, i32)> {
         let pairs = |partition: &TopicPartition| (partition.topic.clone(), partition.partition);
         match &self.membership {
-            Some(membership) => membership.owned().map(pairs).collect(),
+            Some(membership) => membership.owned().iter().map(pairs).collect(),
             None => self.fetcher.partitions().map(pairs).collect(),
         }
     }
@@ -459,7 +504,7 @@ impl Consumer {
     pub fn leave(mut self) -> Result<(), Error> {
         self.fetcher.clear();
         match self.membership.take() {
-            Some(membership) => membership.leave(),
+            Some(mut membership) => membership.leave(),
             None => Ok(()),
         }
     }

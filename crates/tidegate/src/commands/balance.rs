@@ -11,7 +11,9 @@ use tidegate::kafka::Client;
 use tidegate::kafka::admin::{Isolation, OffsetSpec};
 
 use crate::args::BalanceArgs;
+use crate::commands::publish::warning_of;
 use crate::failure::{Failure, Kind};
+use crate::groups;
 use crate::progress::{Figures, Progress};
 use crate::report::{self, BalanceSummary, Finished, Summary, counted};
 use crate::rights::{self, Need};
@@ -50,6 +52,7 @@ pub(crate) fn run(args: &BalanceArgs, context: &mut Context) -> Result<Finished,
         &service.client,
         &[Need::group(&args.group, "balance needs")],
     )?;
+    groups::require_consumers(&service.client, &args.group)?;
     let (topic, targets) = match (&receipt, &args.topic) {
         (Some(receipt), _) => {
             topic::partitions(&service.client, &receipt.topic)?;
@@ -105,6 +108,9 @@ pub(crate) fn wait_for(
                 ..Figures::default()
             });
         }
+        if let Some(warning) = warning_of(&event) {
+            progress.say(|| terminal.warn(&warning));
+        }
         if let (Event::Balancing { partitions, .. }, true) = (&event, watch) {
             let exact = partitions.iter().all(|partition| partition.exact);
             let partitions = partitions.to_vec();
@@ -130,7 +136,7 @@ pub(crate) fn wait_for(
     );
     progress.finish();
     let report = report?;
-    let failure = failure_of(context, group, topic, timeout, &report);
+    let failure = failure_of(context, client, group, topic, timeout, &report);
     let exact = report.partitions.iter().all(|partition| partition.exact);
     let summary = BalanceSummary {
         status: report.status,
@@ -147,6 +153,7 @@ pub(crate) fn wait_for(
 
 fn failure_of(
     context: &Context,
+    client: &Client,
     group: &str,
     topic: &str,
     timeout: Duration,
@@ -167,15 +174,20 @@ fn failure_of(
     } else {
         format!("is still {} behind", counted(report.behind(), "record"))
     };
-    let mut failure = Failure::new(
-        Kind::Behind,
-        format!("group {group} {state} on {topic} after {timeout:?}"),
-    )
-    .hint("see that the group's consumers run and commit, then ask again with `tidegate balance`");
-    if nobody {
-        failure =
-            failure.hint("check the group's name: a group without commits counts as not started");
-    }
+    let message = format!("group {group} {state} on {topic} after {timeout:?}");
+    let seen = groups::Seen {
+        group,
+        topic,
+        nothing: nobody,
+        moved_back: &report.moved_back,
+    };
+    let hints = groups::hints(client, seen);
+    let failure = hints
+        .into_iter()
+        .fold(Failure::new(Kind::Behind, message), Failure::hint)
+        .hint(
+            "see that the group's consumers run and commit, then ask again with `tidegate balance`",
+        );
     match &report.last_error {
         Some(error) => Some(failure.because(error.as_str())),
         None => Some(failure),

@@ -39,8 +39,9 @@ pub(crate) fn run(args: &ConsumeArgs, context: &mut Context) -> Result<Finished,
         registry: Some(&args.registry),
         delivery_timeout: None,
     };
+    let group = group(args, context)?;
     let service = context.connect(reach)?;
-    let mut reading = Reading::open(args, &service)?;
+    let mut reading = Reading::open(args, group, &service)?;
     let mut output = RecordOutput::new(
         args.format,
         &args.topic,
@@ -60,6 +61,21 @@ pub(crate) fn run(args: &ConsumeArgs, context: &mut Context) -> Result<Finished,
         End::Interrupted => Some(context.interrupt.failure()),
     };
     Ok(Finished { summary, failure })
+}
+
+/// The group to join, if one was named.
+fn group(args: &ConsumeArgs, context: &mut Context) -> Result<Option<GroupConfig>, Failure> {
+    let (protocol, remote_assignor) = context.group(&args.cluster)?;
+    let reset = match args.from {
+        From::End => Reset::Latest,
+        _ => Reset::Earliest,
+    };
+    Ok(args.group.as_ref().map(|id| GroupConfig {
+        protocol,
+        remote_assignor,
+        reset,
+        ..GroupConfig::new(id)
+    }))
 }
 
 /// Why reading ended.
@@ -86,7 +102,11 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn open(args: &'a ConsumeArgs, service: &Service) -> Result<Self, Failure> {
+    fn open(
+        args: &'a ConsumeArgs,
+        group: Option<GroupConfig>,
+        service: &Service,
+    ) -> Result<Self, Failure> {
         let isolation = match args.isolation {
             IsolationChoice::ReadCommitted => Isolation::ReadCommitted,
             IsolationChoice::ReadUncommitted => Isolation::ReadUncommitted,
@@ -103,15 +123,6 @@ impl<'a> Reading<'a> {
             ),
             false => None,
         };
-        let reset = if args.from == From::End {
-            Reset::Latest
-        } else {
-            Reset::Earliest
-        };
-        let group = args.group.as_ref().map(|id| GroupConfig {
-            reset,
-            ..GroupConfig::new(id)
-        });
         let in_group = group.is_some();
         let rest = match &args.group {
             Some(group) if args.until_end => Some(Rest {
@@ -288,7 +299,8 @@ impl Rest {
         let committed = self
             .admin
             .committed(&self.group, &self.topic, &self.partitions)?;
-        self.balance.committed(&committed);
+        // Where it went back to is read again, by whoever holds it.
+        drop(self.balance.committed(&committed));
         Ok(self.balance.is_balanced())
     }
 }

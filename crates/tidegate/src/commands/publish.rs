@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate::bridge::{GroupCommits, SystemClock, TopicSink};
 use tidegate::core::ErrorKind;
-use tidegate::core::balance::HoldOptions;
+use tidegate::core::balance::{HoldOptions, MovedBack};
 use tidegate::core::encode::{SchemaIds, ValueFormat};
 use tidegate::core::event::Event;
 use tidegate::core::job::{JobIdentity, JobPosition};
@@ -25,6 +25,7 @@ use crate::commands;
 use crate::commands::balance::{self, Wait};
 use crate::commands::verify::{self, Proof};
 use crate::failure::{Failure, Kind};
+use crate::groups;
 use crate::job::{self, Opened};
 use crate::plan::{Load, commit_cadence};
 use crate::progress::{Figures, Progress};
@@ -86,6 +87,8 @@ struct Done {
     seconds: f64,
     /// Whether an earlier run had done it all.
     was_published: bool,
+    /// What may be the matter with a group that was waited for too long.
+    hints: Vec<String>,
 }
 
 impl Done {
@@ -100,6 +103,7 @@ impl Done {
             records: 0,
             seconds: 0.0,
             was_published: true,
+            hints: Vec::new(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Done {
             records: outcome.records.delivered.saturating_sub(position.records),
             seconds: outcome.seconds,
             was_published: false,
+            hints: Vec::new(),
             ended: Ended {
                 identity,
                 sources: load.sources(),
@@ -158,6 +163,8 @@ fn count(
         },
         commits: CommitCadence::default(),
         warnings,
+        moved_back: Vec::new(),
+        hints: Vec::new(),
     };
     let mut sink = Counter::new(load.expected_partitions(), &position);
     let outcome = run.go(&position, None, &mut sink)?;
@@ -187,6 +194,8 @@ fn send(
         schema_ids,
         commits: commit_cadence(args),
         warnings,
+        moved_back: Vec::new(),
+        hints: Vec::new(),
     };
     let opened = match &load.job {
         Some(job) => job.open(client, config.clone(), load.run_of(identity.clone()))?,
@@ -199,6 +208,7 @@ fn send(
             let mut done = Done::now(load, identity, &position, outcome);
             done.ended.repeats = sink.repeats().to_vec();
             done.ended.outcome.seconds = sink.seconds();
+            done.hints = run.hints;
             Ok(Some(done))
         }
         Opened::Changed => Ok(None),
@@ -214,7 +224,9 @@ fn send(
             }
             let position = LoadPosition::start();
             let outcome = run.held(args, &position, &mut sink)?;
-            Ok(Some(Done::now(load, identity, &position, outcome)))
+            let mut done = Done::now(load, identity, &position, outcome);
+            done.hints = run.hints;
+            Ok(Some(done))
         }
     }
 }
@@ -227,6 +239,10 @@ struct Run<'a, 'b> {
     schema_ids: SchemaIds,
     commits: CommitCadence,
     warnings: &'b mut Vec<String>,
+    /// Where a group that holds the load went back.
+    moved_back: Vec<MovedBack>,
+    /// What may be the matter with it, once it was waited for too long.
+    hints: Vec<String>,
 }
 
 impl Run<'_, '_> {
@@ -242,7 +258,8 @@ impl Run<'_, '_> {
             return self.go(position, None, sink);
         };
         let client = &self.load.service.client;
-        let mut committed = GroupCommits::new(client, group, &args.topic, 0..sink.partitions());
+        let all: Vec<i32> = (0..sink.partitions()).collect();
+        let mut committed = GroupCommits::new(client, group, &args.topic, all.iter().copied());
         let hold = HoldOn {
             options: HoldOptions {
                 timeout: gate.hold_timeout,
@@ -250,7 +267,19 @@ impl Run<'_, '_> {
             },
             committed: &mut committed,
         };
-        self.go(position, Some(hold), sink)
+        let outcome = self.go(position, Some(hold), sink)?;
+        let gave_up = outcome.error.as_ref();
+        if gave_up.is_some_and(|error| error.kind() == ErrorKind::HoldTimeout) {
+            let committed = client.admin().committed(group, &args.topic, &all);
+            let seen = groups::Seen {
+                group,
+                topic: &args.topic,
+                nothing: committed.is_ok_and(|found| found.iter().all(|(_, at)| at.is_none())),
+                moved_back: &self.moved_back,
+            };
+            self.hints = groups::hints(client, seen);
+        }
+        Ok(outcome)
     }
 
     /// Runs the path of a row into `sink`, showing progress.
@@ -261,7 +290,7 @@ impl Run<'_, '_> {
         sink: &mut P,
     ) -> Result<Outcome, Failure> {
         let (load, context) = (self.load, self.context);
-        let warnings = &mut *self.warnings;
+        let (warnings, moved_back) = (&mut *self.warnings, &mut self.moved_back);
         let mut progress = Progress::new(context.terminal, "publish", load.inputs.length());
         let mut figures = Figures::default();
         let mut events = |event: Event<'_>| {
@@ -269,6 +298,7 @@ impl Run<'_, '_> {
                 progress.say(|| context.terminal.warn(&warning));
                 warnings.push(warning);
             }
+            note_moved_back(&event, moved_back);
             if let (Event::RowRejected(row), true) = (&event, context.terminal.is_verbose()) {
                 progress.say(|| {
                     context.terminal.note(&format!(
@@ -306,8 +336,25 @@ impl Run<'_, '_> {
     }
 }
 
+/// Keeps where the group went back last, in each partition.
+fn note_moved_back(event: &Event<'_>, moved_back: &mut Vec<MovedBack>) {
+    if let Event::GroupMovedBack {
+        partition,
+        from,
+        to,
+    } = *event
+    {
+        moved_back.retain(|moved| moved.partition != partition);
+        moved_back.push(MovedBack {
+            partition,
+            from,
+            to,
+        });
+    }
+}
+
 /// What happened on the way that is probably not meant.
-fn warning_of(event: &Event<'_>) -> Option<String> {
+pub(super) fn warning_of(event: &Event<'_>) -> Option<String> {
     match event {
         Event::Skewed {
             partition,
@@ -380,7 +427,9 @@ fn finish(
         context.terminal.warn(&warning);
         warnings.push(warning);
     }
+    let hints = std::mem::take(&mut done.hints);
     let ended = why_it_ended(outcome, load, context);
+    let ended = ended.map(|failure| hints.into_iter().fold(failure, Failure::hint));
     let nothing_sent = (args.proof.dry_run || load.is_empty()) && !done.was_published;
     let receipt = done.ended.receipt();
     let mut after = Aftermath::default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate::kafka::{Client, Operation, TopicView};
+use tidegate::kafka::{Client, ErrorKind, GroupKind, Operation, TopicView};
 
 use super::Findings;
 use crate::args::DoctorArgs;
@@ -262,11 +262,19 @@ fn check_positions(client: &Client, name: &str, findings: &mut Findings) {
 
 /// How the group stands.
 pub(crate) fn check_group(client: &Client, group: &str, findings: &mut Findings) {
-    // Without the right to see it, that has been told.
-    let Ok(found) = client.admin().describe_group(group) else {
-        return;
+    let found = match client.admin().describe_group(group) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::Group => {
+            return findings.fail("group", &Failure::from(error));
+        }
+        // Without the right to see it, that has been told.
+        Err(_) => return,
     };
     let members = found.members.len();
+    let protocol = match found.kind {
+        GroupKind::Classic => "classic",
+        GroupKind::Consumer => "consumer",
+    };
     match &*found.state {
         "Dead" => findings.warn(
             "group",
@@ -278,6 +286,9 @@ pub(crate) fn check_group(client: &Client, group: &str, findings: &mut Findings)
             format!("{group}: {state}, without members"),
             "see that its consumers run",
         ),
-        state => findings.ok("group", format!("{group}: {state}, members {members}")),
+        state => findings.ok(
+            "group",
+            format!("{group}: {state}, members {members}, group.protocol {protocol}"),
+        ),
     }
 }

@@ -438,3 +438,36 @@ fn help_on_properties_needs_nothing_else() {
     assert_eq!(error.exit_code(), 2);
     assert!(!error.to_string().contains("SECRET"), "{error}");
 }
+
+#[test]
+fn a_group_is_joined_by_the_protocol_that_was_named() {
+    let group = |text: &str| case(text, &[]).properties().unwrap().group();
+    let (classic, consumer) = (GroupProtocol::Classic, GroupProtocol::Consumer);
+    let range = Some("range".to_owned());
+    for (text, expected) in [
+        ("", (classic, None)),
+        ("group.protocol=Classic", (classic, None)),
+        (
+            "group.protocol=classic\ngroup.remote.assignor=",
+            (classic, None),
+        ),
+        ("group.protocol=CONSUMER", (consumer, None)),
+        (
+            "group.protocol=consumer\ngroup.remote.assignor=range",
+            (consumer, range),
+        ),
+    ] {
+        assert_eq!(group(text).unwrap(), expected, "{text}");
+    }
+    for (text, why) in [
+        ("group.protocol=share", "it takes classic or consumer"),
+        (
+            "group.remote.assignor=uniform",
+            "it needs group.protocol=consumer",
+        ),
+    ] {
+        let failure = group(text).unwrap_err();
+        assert_eq!(failure.kind(), Kind::Usage);
+        assert!(said(&failure).contains(why), "{failure}");
+    }
+}

@@ -21,21 +21,21 @@ const SESSION_MS: u64 = 10_000;
 const REBALANCE_MS: u64 = 20_000;
 
 /// SplitMix64: small, and the same on every machine.
-struct Random(u64);
+pub(in crate::consumer) struct Random(pub(in crate::consumer) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(in crate::consumer) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(in crate::consumer) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    fn percent(&mut self, percent: u64) -> bool {
+    pub(in crate::consumer) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
