@@ -515,6 +515,9 @@ fn why_it_ended(outcome: &mut Outcome, load: &Load<'_>, context: &Context) -> Op
             outcome.status = Status::Interrupted;
             context.interrupt.failure()
         }
+        Some(error) if error.kind() == ErrorKind::Interrupted => {
+            context.interrupt.failure().because(error)
+        }
         // The same command would not go on with another input.
         Some(error) if error.kind() == ErrorKind::InputChanged => {
             return Some(job::failed(error));
