@@ -70,6 +70,11 @@ impl Context {
         }
     }
 
+    /// What the embedded broker, where this process holds it, could not write of its data directory.
+    pub(crate) fn storage_failure(&self) -> Option<String> {
+        self.holder.as_ref()?.storage_failure()
+    }
+
     /// Connects to the cluster that was named, or to the embedded one.
     pub(crate) fn connect(&mut self, reach: Reach<'_>) -> Result<Service, Failure> {
         let terminal = self.terminal;

@@ -522,7 +522,12 @@ fn why_it_ended(outcome: &mut Outcome, load: &Load<'_>, context: &Context) -> Op
         Some(error) if error.kind() == ErrorKind::InputChanged => {
             return Some(job::failed(error));
         }
-        Some(error) => of_load(error),
+        Some(error) => match context.storage_failure() {
+            Some(failure) if error.kind() == ErrorKind::Sink => {
+                Failure::new(Kind::LocalIo, failure).because(error)
+            }
+            _ => of_load(error),
+        },
         None if outcome.status == Status::Interrupted => context.interrupt.failure(),
         None => return None,
     };
