@@ -122,6 +122,12 @@ impl Broker {
         &self.truncations
     }
 
+    /// What could not be written of the data directory last, with its path; none if there was no such thing.
+    #[must_use]
+    pub fn storage_failure(&self) -> Option<String> {
+        self.shared.storage_failure()
+    }
+
     /// Ends all connections, forces everything to the disk and leaves the data directory to others. Takes a
     /// second at most, and the time the disk needs.
     ///

@@ -1,6 +1,7 @@
 //! Kafka's error codes as far as the broker gives them, by the names of the protocol guide
 //! (<https://kafka.apache.org/protocol#protocol_error_codes>).
 
+pub(crate) const UNKNOWN_SERVER_ERROR: i16 = -1;
 pub(crate) const NONE: i16 = 0;
 pub(crate) const OFFSET_OUT_OF_RANGE: i16 = 1;
 pub(crate) const CORRUPT_MESSAGE: i16 = 2;

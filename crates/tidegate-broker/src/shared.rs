@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     /// Room for requests being read or worked on, in units of [`BUFFER_UNIT`].
     pub(crate) buffers: Arc<Semaphore>,
+    /// What could not be written last.
+    storage_failure: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,7 @@ impl Shared {
             topic_changes: Mutex::new(()),
             connections: AtomicUsize::new(0),
             buffers: Arc::new(Semaphore::new(permits)),
+            storage_failure: Mutex::new(None),
             config,
         };
         shared.transactions.recover(&shared)?;
@@ -107,6 +110,28 @@ impl Shared {
     /// that of the finalised features too.
     pub(crate) fn leader_epoch(&self) -> i32 {
         self.leader_epoch
+    }
+
+    /// Notes that records of a topic cannot be written. A disk that is full stays full for as long as anybody would ask again, and no other broker
+    /// leads instead, as clients hope of KAFKA_STORAGE_ERROR.
+    pub(crate) fn cannot_write(&self, topic: &str, error: &io::Error) -> Refusal {
+        let folder = self.config.data_dir.display();
+        let message = format!(
+            "the data directory {folder}: cannot write records of the topic {topic}: {error}"
+        );
+        *lock(&self.storage_failure) = Some(message.clone());
+        let is_full = error.kind() == io::ErrorKind::StorageFull;
+        let code = if is_full {
+            codes::UNKNOWN_SERVER_ERROR
+        } else {
+            codes::KAFKA_STORAGE_ERROR
+        };
+        Refusal::new(code, message)
+    }
+
+    /// What could not be written last.
+    pub(crate) fn storage_failure(&self) -> Option<String> {
+        lock(&self.storage_failure).clone()
     }
 
     /// The journal, locked.

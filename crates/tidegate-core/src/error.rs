@@ -20,7 +20,7 @@ pub enum ErrorKind {
     EmptyInput,
     /// The input is not the one it was before: its prefix, its length or its order changed.
     InputChanged,
-    /// The load was told to stop before it had come to its position.
+    /// The load was told to stop: before it had come to its position, or when the outcome of what it had sent was slow to come.
     Interrupted,
     /// A row, or the header, is not what the format or the schema asks for.
     BadRow,

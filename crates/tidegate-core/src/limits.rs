@@ -73,8 +73,8 @@ pub const MAX_REPLAYS: u32 = 10;
 /// shorter and says more; this one only makes sure that a load never hangs.
 pub const SETTLE_PATIENCE: Duration = Duration::from_secs(900);
 
-/// How long an interrupted load waits for what it has sent.
-pub const INTERRUPT_PATIENCE: Duration = Duration::from_secs(25);
+/// How long an interrupted load waits for what it has sent. It has to have ended, with its threads, within 30 s.
+pub const INTERRUPT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a load whose sink has failed waits for what was on its way.
 pub const FAILURE_PATIENCE: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use scripted::{Reply, ScriptedServer};
 use tidegate_registry::{Auth, Error, ErrorKind, Registry, RegistryConfig};
+use tidegate_testkit::matrix::Cell;
 
 const SECRET: &str = "hunter2-and-more";
 const VERSION: &str = r#"{"subject":"s","id":7,"version":3,"schema":"\"int\""}"#;
@@ -48,7 +49,7 @@ fn closed_port() -> String {
 }
 
 #[test]
-fn troubles_that_pass_are_tried_again() {
+fn t20_troubles_that_pass_are_tried_again() {
     let trouble = [
         Reply::Close,
         Reply::Truncated(VERSION.to_owned()),
@@ -62,10 +63,13 @@ fn troubles_that_pass_are_tried_again() {
         assert_eq!((found.id, found.version), (7, 3), "after {fault:?}");
         assert_eq!(server.received().len(), 2, "{fault:?} happened once");
     }
+    Cell::new(20, "troubles that pass, the registry's client alone")
+        .fired(5)
+        .record();
 }
 
 #[test]
-fn troubles_that_stay_end_in_time_with_their_kind() {
+fn t20_troubles_that_stay_end_in_time_with_their_kind() {
     for (fault, kind, word) in [
         (Reply::Close, ErrorKind::Unreachable, "attempts in"),
         (
@@ -92,17 +96,19 @@ fn troubles_that_stay_end_in_time_with_their_kind() {
             started.elapsed()
         );
     }
+    Cell::new(20, "troubles that stay, the registry's client alone")
+        .fired(5)
+        .record();
+}
+
+/// What a web server says that is no registry.
+fn html() -> Reply {
+    let welcome = "<html>welcome</html>".to_owned();
+    Reply::Answer(200, "text/html; charset=utf-8", welcome)
 }
 
 #[test]
-fn answers_about_the_request_are_final() {
-    let html = || {
-        Reply::Answer(
-            200,
-            "text/html; charset=utf-8",
-            "<html>welcome</html>".to_owned(),
-        )
-    };
+fn t20_answers_about_the_request_are_final() {
     for (answer, kind, word) in [
         (
             Reply::Answer(401, "", String::new()),
@@ -166,6 +172,9 @@ fn answers_about_the_request_are_final() {
         assert!(!format!("{error:?}").contains(SECRET), "{error:?}");
         assert_eq!(asked, 1, "{answer:?}");
     }
+    Cell::new(20, "answers that are final, the registry's client alone")
+        .fired(11)
+        .record();
 }
 
 #[test]

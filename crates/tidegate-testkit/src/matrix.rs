@@ -4,8 +4,10 @@
 //! A test of fault T9 has a name that begins with `t09_`, and ends with [`Cell::record`] for each broker it ran on. A cell says which
 //! test it comes from by itself.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::net::ToSocketAddrs;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::Kind;
+use crate::log::LogRecord;
+use crate::raw::read_committed;
 use crate::services;
 
 /// The faults that have a number. T19 and T25 were never given.
@@ -45,6 +49,92 @@ impl Counts {
         Self {
             rows,
             ..Self::default()
+        }
+    }
+
+    /// What is committed in a topic whose records should be these rows, ascending, each keyed by its number; read by a client that shares no code with
+    /// the program's.
+    ///
+    /// # Panics
+    /// The topic cannot be read, or a record's key is no number.
+    #[must_use]
+    pub fn of_keys(bootstrap: &str, topic: &str, rows: impl IntoIterator<Item = u64>) -> Self {
+        Self::of(bootstrap, topic, rows, |record| number(record.key.as_ref()))
+    }
+
+    /// As [`of_keys`](Self::of_keys), for rows whose number is the value.
+    ///
+    /// # Panics
+    /// The topic cannot be read, or a record's value is no number.
+    #[must_use]
+    pub fn of_values(bootstrap: &str, topic: &str, rows: impl IntoIterator<Item = u64>) -> Self {
+        Self::of(bootstrap, topic, rows, |record| {
+            number(record.value.as_ref())
+        })
+    }
+
+    fn of(
+        bootstrap: &str,
+        topic: &str,
+        rows: impl IntoIterator<Item = u64>,
+        number: impl Fn(&LogRecord) -> u64,
+    ) -> Self {
+        let mut tally = Tally::new(rows);
+        let brokers = bootstrap.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        brokers
+            .and_then(|brokers| {
+                read_committed(&brokers, topic, |record| {
+                    tally.add(record.partition, number(&record));
+                })
+            })
+            .unwrap_or_else(|error| panic!("{topic}: {error}"));
+        tally.counts()
+    }
+}
+
+/// The number that is a record's key or value, in digits.
+fn number(text: Option<&Vec<u8>>) -> u64 {
+    let text = text.map(|text| String::from_utf8_lossy(text));
+    let number = text.as_ref().and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| panic!("not a number: {text:?}"))
+}
+
+/// How often each row was found. Rows that nobody sent count as doubled.
+#[derive(Debug, Default)]
+struct Tally {
+    found: BTreeMap<u64, u64>,
+    last: BTreeMap<i32, u64>,
+    strangers: u64,
+    disordered: u64,
+}
+
+impl Tally {
+    fn new(rows: impl IntoIterator<Item = u64>) -> Self {
+        Self {
+            found: rows.into_iter().map(|row| (row, 0)).collect(),
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, partition: i32, row: u64) {
+        match self.found.get_mut(&row) {
+            Some(count) => *count += 1,
+            None => self.strangers += 1,
+        }
+        let before = self.last.insert(partition, row);
+        self.disordered += u64::from(before.is_some_and(|before| before > row));
+    }
+
+    fn counts(&self) -> Counts {
+        let how_many = |wanted: fn(&u64) -> bool| {
+            let found = self.found.values().filter(|count| wanted(count));
+            found.count() as u64
+        };
+        Counts {
+            rows: self.found.len() as u64,
+            lost: how_many(|count| *count == 0),
+            doubled: how_many(|count| *count > 1) + self.strangers,
+            disordered: self.disordered,
         }
     }
 }
@@ -104,10 +194,14 @@ impl Cell {
         self
     }
 
-    /// What was found of the rows.
+    /// What was found of the rows, in one of its loads.
     #[must_use]
     pub fn counts(mut self, counts: Counts) -> Self {
-        self.counts = Some(counts);
+        let all = self.counts.get_or_insert_default();
+        all.rows += counts.rows;
+        all.lost += counts.lost;
+        all.doubled += counts.doubled;
+        all.disordered += counts.disordered;
         self
     }
 
@@ -206,6 +300,21 @@ mod tests {
                 "test": "crates/a/tests/b.rs::a_cell_says_what_was_and_where",
             })
         );
+    }
+
+    #[test]
+    fn what_is_lost_doubled_or_disordered_is_counted() {
+        let mut tally = Tally::new(0..6);
+        for (partition, row) in [(0, 0), (0, 2), (0, 1), (1, 3), (1, 3), (0, 9)] {
+            tally.add(partition, row);
+        }
+        let counts = Counts {
+            rows: 6,
+            lost: 2,
+            doubled: 2,
+            disordered: 1,
+        };
+        assert_eq!(tally.counts(), counts);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, Metadata};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use tidegate::core::encode::{CellFormat, TimeAmbiguity, ValueFormat};
@@ -11,7 +12,7 @@ use tidegate::core::infer::{InferOptions, Inferred, infer_all};
 use tidegate::core::job::JobIdentity;
 use tidegate::core::key::KeyChoice;
 use tidegate::core::limits::MAX_INPUTS;
-use tidegate::core::read::{CsvFormat, Header, Ragged, ReadRow};
+use tidegate::core::read::{CsvFormat, Header, Ragged, ReadRow, Source};
 use tidegate::core::schema::{PlanRequest, RecordPlan};
 
 use crate::args::{
@@ -41,6 +42,8 @@ pub(crate) struct Inputs {
     evidence: Option<String>,
     cells: CellFormat,
     header: Header,
+    /// Ends what reads all of them.
+    interrupt: Interrupt,
 }
 
 impl Inputs {
@@ -88,6 +91,7 @@ impl Inputs {
             evidence,
             cells: cell_format(csv),
             header,
+            interrupt: interrupt.clone(),
         })
     }
 
@@ -201,7 +205,15 @@ impl Inputs {
             sample: args.sample,
             format: value_format(records.format()),
         };
-        Ok(infer_all(&self.all, &self.header, &self.format, &options)?)
+        let interruptible = |input| Interruptible {
+            input,
+            interrupt: &self.interrupt,
+        };
+        let sources: Vec<_> = self.all.iter().map(interruptible).collect();
+        match infer_all(&sources, &self.header, &self.format, &options) {
+            _ if self.interrupt.is_set() => Err(self.interrupt.failure()),
+            inferred => Ok(inferred?),
+        }
     }
 
     /// Compiles the plan of their records.
@@ -395,6 +407,42 @@ fn first_rows(path: &Path, format: &InputFormat) -> Result<Option<(usize, usize)
         }
     }
     Ok((columns > 1 && rows > 0).then_some((rows, columns)))
+}
+
+/// An input whose reading ends with a signal: what reads all of it, long before anything is sent, does not look for one.
+struct Interruptible<'a> {
+    input: &'a Input,
+    interrupt: &'a Interrupt,
+}
+
+impl Source for Interruptible<'_> {
+    type Reader = InterruptibleReader<<Input as Source>::Reader>;
+
+    fn name(&self) -> Option<String> {
+        Source::name(self.input)
+    }
+
+    fn open(&self) -> io::Result<Self::Reader> {
+        Ok(InterruptibleReader {
+            content: Source::open(self.input)?,
+            interrupt: self.interrupt.clone(),
+        })
+    }
+}
+
+/// Fails when a signal came.
+struct InterruptibleReader<R> {
+    content: R,
+    interrupt: Interrupt,
+}
+
+impl<R: Read> Read for InterruptibleReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.interrupt.is_set() {
+            return Err(io::Error::other("interrupted"));
+        }
+        self.content.read(buffer)
+    }
 }
 
 /// The files that are meant: a name with `*`, `?` or `[` that no file has is a pattern.

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::broker::{self, Addresses, Broker, BrokerConfig};
 use tidegate::kafka::{Client, ClientConfig, GroupProtocol};
 use tidegate::registry::Registry;
@@ -20,6 +21,9 @@ use crate::terminal::Terminal;
 const GRACE: Duration = Duration::from_secs(30);
 /// How long a holder that is done lets its own connections close before it says that others are there.
 const OWN_CONNECTIONS: Duration = Duration::from_millis(300);
+/// How many files a load has open at once with a cluster, and with the embedded broker in the same process: some more than it was seen to need.
+const FILES: u64 = 32;
+const FILES_WITH_BROKER: u64 = 128;
 /// Pause between two looks at something that changes within moments.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a broker named in the data directory may take to answer before its address counts as stale.
@@ -70,6 +74,11 @@ impl Context {
         }
     }
 
+    /// What the embedded broker, where this process holds it, could not write of its data directory.
+    pub(crate) fn storage_failure(&self) -> Option<String> {
+        self.holder.as_ref()?.storage_failure()
+    }
+
     /// Connects to the cluster that was named, or to the embedded one.
     pub(crate) fn connect(&mut self, reach: Reach<'_>) -> Result<Service, Failure> {
         let terminal = self.terminal;
@@ -81,6 +90,7 @@ impl Context {
         };
         match properties.servers(reach.cluster)? {
             Some(servers) => {
+                require_files(FILES)?;
                 let config = secured(&servers, reach, properties)?;
                 if let Some(warning) = properties::warning(&config.security) {
                     terminal.warn(warning);
@@ -92,6 +102,7 @@ impl Context {
                 })
             }
             None => {
+                require_files(FILES_WITH_BROKER)?;
                 let (client, url) = self.connect_embedded(reach)?;
                 let registry = match (named, url, reach.registry) {
                     (None, Some(url), Some(args)) => {
@@ -288,4 +299,25 @@ pub(crate) fn needs_registry() -> Failure {
     )
     .hint("--registry URL (or SCHEMA_REGISTRY_URL) names it")
     .hint("--format json does without one")
+}
+
+/// Makes sure that so many files may be open: whoever gets no socket cannot tell that from a broker that is away, and would ask for a long time.
+fn require_files(needed: u64) -> Result<(), Failure> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    // Up to the hard limit it is the process's own choice.
+    let raised = Rlimit {
+        current: Some(needed),
+        ..limit
+    };
+    if limit.maximum.is_none_or(|maximum| maximum >= needed)
+        && setrlimit(Resource::Nofile, raised).is_ok()
+    {
+        return Ok(());
+    }
+    let allowed = limit.current.unwrap_or(0);
+    let message = format!("only {allowed} open files are allowed, and {needed} are needed");
+    Err(Failure::new(Kind::LocalIo, message).hint(format!("allow more: `ulimit -n {needed}`")))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::{Exits, Folder, count, on, records, tidegate, usage};
 use serde_json::{Value, json};
 use tidegate_testkit::for_each_cluster;
+use tidegate_testkit::matrix::{Cell, Counts};
 
 #[test]
 fn a_missing_file_exits_with_11() {
@@ -38,7 +39,7 @@ fn a_missing_file_exits_with_11() {
 }
 
 #[test]
-fn an_empty_file_exits_with_3_and_a_header_alone_with_0() {
+fn t26_an_empty_file_exits_with_3_and_a_header_alone_with_0() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let topic = cluster.unique("empty");
@@ -74,6 +75,12 @@ fn an_empty_file_exits_with_3_and_a_header_alone_with_0() {
             -1,
             "the topic was created for nothing"
         );
+        Cell::new(26, "an empty file, a header alone")
+            .on(cluster.kind())
+            .fired(2)
+            .code(refused.code)
+            .code(published.code)
+            .record();
     });
 }
 
@@ -150,7 +157,7 @@ fn fields_and_columns_that_do_not_meet() {
 }
 
 #[test]
-fn an_unreachable_broker_exits_with_4_within_15_s_and_is_named() {
+fn t15_an_unreachable_broker_exits_with_4_within_15_s_and_is_named() {
     let folder = Folder::new();
     let file = folder.file("usage.csv", usage(1, 1));
     // Nothing listens on port 1, which refuses; a listener that never answers stalls.
@@ -167,10 +174,17 @@ fn an_unreachable_broker_exits_with_4_within_15_s_and_is_named() {
         assert_eq!(error["kind"], "unreachable");
         assert!(!error["hints"].as_array().unwrap().is_empty());
     }
+    Cell::new(
+        15,
+        "nobody listens at the broker's address, or nobody answers",
+    )
+    .fired(2)
+    .code(Some(4))
+    .record();
 }
 
 #[test]
-fn an_unreachable_registry_exits_with_6() {
+fn t20_an_unreachable_registry_exits_with_6() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(1, 1));
@@ -191,6 +205,11 @@ fn an_unreachable_registry_exits_with_6() {
             .exits(6);
         assert!(refused.stderr.contains("127.0.0.1:1"), "{refused}");
         assert_eq!(count(cluster, &topic), -1);
+        Cell::new(20, "nobody listens at the registry's address")
+            .on(cluster.kind())
+            .fired(1)
+            .code(refused.code)
+            .record();
     });
 }
 
@@ -206,7 +225,7 @@ fn avro_on_a_cluster_without_a_registry_exits_with_2() {
 }
 
 #[test]
-fn a_bad_row_stops_the_load_and_is_named() {
+fn t26_a_bad_row_stops_the_load_and_is_named() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let schema = folder.file(
@@ -237,11 +256,16 @@ fn a_bad_row_stops_the_load_and_is_named() {
         assert_eq!(summary["status"], "failed");
         assert_eq!(summary["exit_code"], 3);
         assert_eq!(summary["error"]["kind"], "input");
+        Cell::new(26, "a number that does not parse stops the load")
+            .on(cluster.kind())
+            .fired(1)
+            .code(stopped.code)
+            .record();
     });
 }
 
 #[test]
-fn bad_rows_are_skipped_into_the_rejects_file() {
+fn t26_bad_rows_are_skipped_into_the_rejects_file() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let schema = folder.file(
@@ -287,11 +311,17 @@ fn bad_rows_are_skipped_into_the_rejects_file() {
             .map(|record| record["key"].clone())
             .collect();
         assert_eq!(keys, [json!("1"), json!("4")]);
+        Cell::new(26, "rows that are no rows are skipped")
+            .on(cluster.kind())
+            .fired(2)
+            .counts(Counts::of_keys(cluster.bootstrap(), &topic, [1, 4]))
+            .code(Some(0))
+            .record();
     });
 }
 
 #[test]
-fn too_many_rejects_stop_the_load() {
+fn t26_too_many_rejects_stop_the_load() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let schema = folder.file(
@@ -314,6 +344,11 @@ fn too_many_rejects_stop_the_load() {
             "2",
         ];
         on(cluster, arguments).exits(3);
+        Cell::new(26, "more rows are rejected than may be")
+            .on(cluster.kind())
+            .fired(3)
+            .code(Some(3))
+            .record();
     });
 }
 
@@ -324,7 +359,7 @@ fn skipping_needs_a_place() {
 }
 
 #[test]
-fn a_rejects_file_that_cannot_be_written_exits_with_11_before_anything_is_sent() {
+fn t21_a_rejects_file_that_cannot_be_written_exits_with_11_before_anything_is_sent() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(1, 1));
@@ -345,6 +380,11 @@ fn a_rejects_file_that_cannot_be_written_exits_with_11_before_anything_is_sent()
         .exits(11);
         assert!(refused.stderr.contains("no/such/folder"), "{refused}");
         assert_ne!(count(cluster, &topic), 1);
+        Cell::new(21, "the folder of the rejects file is missing")
+            .on(cluster.kind())
+            .fired(1)
+            .code(refused.code)
+            .record();
     });
 }
 

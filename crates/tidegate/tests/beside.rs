@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tidegate::kafka::producer::{Producer, ProducerConfig, ProducerRecord, Transactional};
 use tidegate::kafka::{Client, ClientConfig};
+use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::proxy::messages::{DescribeTransactionsRequest, TransactionalId};
 use tidegate_testkit::proxy::{ApiKey, Rule, Verb};
@@ -36,8 +37,8 @@ fn transaction_state(load: &Load<'_>) -> String {
     state.transaction_state.to_string()
 }
 
-/// Takes the job of `first` over by a second run of it, and sees what becomes of both.
-fn take_over(load: &Load<'_>, first: Running) {
+/// Takes the job of `first` over by a second run of it, and sees what becomes of both; how soon the first one noticed.
+fn take_over(load: &Load<'_>, first: Running) -> Duration {
     let started = Instant::now();
     let second = load.publish().start();
     let first = first.finish();
@@ -50,10 +51,11 @@ fn take_over(load: &Load<'_>, first: Running) {
     );
     assert_eq!(second.finish().code, Some(0));
     load.check();
+    noticed
 }
 
 #[test]
-fn of_two_runs_of_a_job_one_ends_soon() {
+fn t06_of_two_runs_of_a_job_one_ends_soon() {
     for_each_cluster(|cluster| {
         // One that is at work.
         let load = Load::new(cluster);
@@ -61,7 +63,8 @@ fn of_two_runs_of_a_job_one_ends_soon() {
         let slow = proxy.inject(load.rows(Verb::Delay(Duration::from_secs(1))));
         let busy = load.through(proxy.bootstrap()).start();
         assert!(slow.wait_fired(2, PATIENCE));
-        take_over(&load, busy);
+        let of_busy = take_over(&load, busy);
+        let cell = Cell::new(6, "a second run of the same job").counts(load.counts(ROWS));
 
         // One that a group holds back: it has asked once who owns the job, which it does only while it is idle.
         let load = Load::new(cluster);
@@ -73,12 +76,19 @@ fn of_two_runs_of_a_job_one_ends_soon() {
             .args(["--hold-group", &group, "--hold-limit", "10"])
             .start();
         assert!(asked.wait_fired(1, PATIENCE));
-        take_over(&load, idle);
+        let of_idle = take_over(&load, idle);
+        cell.on(cluster.kind())
+            .fired(2)
+            .counts(load.counts(ROWS))
+            .recovered([of_busy, of_idle])
+            .code(Some(0))
+            .code(Some(10))
+            .record();
     });
 }
 
 #[test]
-fn a_load_that_is_held_back_has_no_transaction_open() {
+fn t17_a_load_that_is_held_back_has_no_transaction_open() {
     for_each_cluster(|cluster| {
         let load = Load::new(cluster);
         let proxy = load.proxy();
@@ -103,12 +113,17 @@ fn a_load_that_is_held_back_has_no_transaction_open() {
         assert_eq!(summary["warnings"], Value::Null, "{summary}");
         assert_eq!(consumer.finish().code, Some(0));
         load.check();
+        load.cell(17, "held back for longer than a transaction may take")
+            .fired(1)
+            .counts(load.counts(ROWS))
+            .code(Some(0))
+            .record();
     });
 }
 
 /// Suspended in the middle of a transaction, until the cluster has rolled it back.
 #[test]
-fn a_load_that_was_stopped_for_longer_than_its_transaction_sends_it_again() {
+fn t05_a_load_that_was_stopped_for_longer_than_its_transaction_sends_it_again() {
     for_each_cluster(|cluster| {
         let load = Load::new(cluster);
         let proxy = load.proxy();
@@ -133,6 +148,11 @@ fn a_load_that_was_stopped_for_longer_than_its_transaction_sends_it_again() {
         let warnings = finished.json()["warnings"].to_string();
         assert!(warnings.contains("going on again after row"), "{finished}");
         load.check();
+        load.cell(5, "stopped until its transaction was rolled back")
+            .fired(1)
+            .counts(load.counts(ROWS))
+            .code(finished.code)
+            .record();
     });
 }
 

@@ -17,6 +17,7 @@ use common::load::{Load, PATIENCE, ROWS};
 use common::{Exits, Folder, count, on, tidegate, usage};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::proxy::{ApiKey, Rule, Verb};
 use tidegate_testkit::{Cluster, Finished, Tidegate, for_each_cluster};
 
@@ -114,9 +115,10 @@ fn grouped(content: &str) -> String {
 
 /// What is in it counts, not how it is packed.
 #[test]
-fn a_killed_load_goes_on_however_its_file_is_packed_by_then() {
+fn t01_a_killed_load_goes_on_however_its_file_is_packed_by_then() {
     for_each_cluster(|cluster| {
         let content = usage(ROWS, 1);
+        let mut cell = Cell::new(1, "killed, and the file is packed otherwise by then");
         for (before, after) in [
             (in_parts(gzip, &content), in_parts(gzip, &content)),
             (in_parts(zstd, &content), in_parts(zstd, &content)),
@@ -136,15 +138,18 @@ fn a_killed_load_goes_on_however_its_file_is_packed_by_then() {
             let summary = load.complete();
             let resumed_at = summary["resumed_at_row"].as_u64().unwrap();
             assert!(0 < resumed_at && resumed_at < u64::from(ROWS), "{summary}");
+            cell = cell.fired(1).counts(load.counts(ROWS));
         }
+        cell.on(cluster.kind()).code(Some(0)).record();
     });
 }
 
 #[test]
-fn a_file_that_has_grown_by_a_member_is_gone_on_with() {
+fn t24_a_file_that_has_grown_by_a_member_is_gone_on_with() {
     for_each_cluster(|cluster| {
         let (content, more) = (usage(300, 1), usage(310, 1));
         let added = &more[content.len()..];
+        let mut cell = Cell::new(24, "a compressed file is still being written");
         for pack in [gzip, zstd, bzip2, xz] {
             let load = Load::of(cluster, pack(&content));
             load.publish().exits(0);
@@ -167,7 +172,9 @@ fn a_file_that_has_grown_by_a_member_is_gone_on_with() {
                 (&json!(300), &json!(310), &json!("same"))
             );
             assert_eq!(load.ticks(), (0..310).collect::<Vec<_>>());
+            cell = cell.fired(1).counts(load.counts(310)).code(refused.code);
         }
+        cell.on(cluster.kind()).record();
     });
 }
 
@@ -189,10 +196,11 @@ fn damaged(packed: &[u8]) -> impl Iterator<Item = (Vec<u8>, &'static str)> {
 }
 
 #[test]
-fn nothing_is_sent_of_a_damaged_file() {
+fn t24_nothing_is_sent_of_a_damaged_file() {
     for_each_cluster(|cluster| {
         // Much more than is read for the header.
         let content = usage(40_000, 1);
+        let mut cell = Cell::new(24, "a compressed file is cut off or changed anywhere");
         for pack in [gzip, zstd, bzip2, xz] {
             let packed = in_parts(pack, &content);
             let load = Load::of(cluster, "");
@@ -222,6 +230,8 @@ fn nothing_is_sent_of_a_damaged_file() {
             std::fs::write(&load.file, &packed).unwrap();
             publish_with_schema(&load).exits(0);
             assert_eq!(count(cluster, &load.topic), 40_000);
+            cell = cell.fired(damaged(&packed).count() as u64);
+            cell = cell.counts(load.counts(40_000));
             // Nor is damage called a difference of the topic.
             for (bytes, _) in damaged(&packed).skip(10) {
                 std::fs::write(&load.file, bytes).unwrap();
@@ -229,12 +239,13 @@ fn nothing_is_sent_of_a_damaged_file() {
                 verify.exits(3);
             }
         }
+        cell.on(cluster.kind()).code(Some(3)).record();
     });
 }
 
 /// What half of a member is by the time the load is sent, a later run reads; what is overwritten is noticed where it ends.
 #[test]
-fn a_file_that_changes_behind_the_check_is_read_as_it_was_or_refused() {
+fn t24_a_file_that_changes_behind_the_check_is_read_as_it_was_or_refused() {
     for_each_cluster(|cluster| {
         let (content, more) = (usage(40_000, 1), usage(40_010, 1));
         let (whole, part) = (gzip(&content), gzip(&more[content.len()..]));
@@ -256,6 +267,11 @@ fn a_file_that_changes_behind_the_check_is_read_as_it_was_or_refused() {
         let message = error["message"].as_str().unwrap();
         assert!(message.starts_with(&load.file), "{refused}");
         assert!(message.contains("damaged at byte"), "{refused}");
+        load.cell(24, "a compressed file changes behind its check")
+            .fired(2)
+            .code(Some(0))
+            .code(refused.code)
+            .record();
     });
 }
 
@@ -273,7 +289,7 @@ fn change_before_it_is_sent(load: &Load<'_>, content: &[u8]) -> Finished {
 
 /// A file of a few megabytes that holds some hundred gigabytes.
 #[test]
-fn a_signal_ends_the_check_before_anything_is_sent() {
+fn t04_a_signal_ends_the_check_before_anything_is_sent() {
     for_each_cluster(|cluster| {
         let rows = "1,c_1,n_1,1.5\n".repeat(1 << 22);
         let frame = zstd(&rows);
@@ -286,6 +302,10 @@ fn a_signal_ends_the_check_before_anything_is_sent() {
         let ended = running.finish().exits(130);
         assert!(ended.elapsed < Duration::from_secs(20), "{ended}");
         assert_eq!(count(cluster, &load.topic), -1, "nothing was created");
+        load.cell(4, "SIGINT while a compressed file is checked")
+            .fired(1)
+            .code(ended.code)
+            .record();
     });
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use common::{Exits, Folder, on, usage};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::{Cluster, for_each_cluster};
 
 fn topic_of(cluster: &Cluster, rows: u32) -> String {
@@ -145,7 +146,7 @@ fn members_without_partitions_end_when_their_group_is_done() {
 
 /// A reader that closes the pipe has seen enough: that is no failure, and what it did not see is not committed.
 #[test]
-fn a_closed_stdout_ends_it_without_committing_what_was_not_written() {
+fn t04_a_closed_stdout_ends_it_without_committing_what_was_not_written() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(60_000, 1));
@@ -190,5 +191,10 @@ fn a_closed_stdout_ends_it_without_committing_what_was_not_written() {
             behind["partitions"][0]["behind"].as_u64().unwrap() > 0,
             "{behind}"
         );
+        Cell::new(4, "the reader of what is consumed closes the pipe")
+            .on(cluster.kind())
+            .fired(1)
+            .code(Some(0))
+            .record();
     });
 }

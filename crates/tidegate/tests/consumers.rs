@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::{Exits, Folder, on, usage};
 use serde_json::{Value, json};
+use tidegate_testkit::matrix::{Cell, Counts};
 use tidegate_testkit::{Cluster, for_each_cluster};
 
 /// Publishes 12 records and gives the receipt's path.
@@ -152,7 +153,7 @@ fn a_load_waits_for_its_group() {
 }
 
 #[test]
-fn a_load_whose_group_does_not_come_exits_with_8_and_says_that_it_is_complete() {
+fn t31_a_load_whose_group_does_not_come_exits_with_8_and_says_that_it_is_complete() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(2, 1));
@@ -180,11 +181,17 @@ fn a_load_whose_group_does_not_come_exits_with_8_and_says_that_it_is_complete() 
             (&json!("behind"), &json!(8))
         );
         assert_eq!(summary["error"]["kind"], "behind");
+        Cell::new(31, "a group that never comes is waited for")
+            .on(cluster.kind())
+            .fired(1)
+            .counts(Counts::of_keys(cluster.bootstrap(), &topic, 0..2))
+            .code(Some(8))
+            .record();
     });
 }
 
 #[test]
-fn a_held_load_never_runs_ahead_of_its_group() {
+fn t31_a_held_load_never_runs_ahead_of_its_group() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(200, 1));
@@ -234,6 +241,16 @@ fn a_held_load_never_runs_ahead_of_its_group() {
             .json();
         assert_eq!(summary["records"]["delivered"], 200);
         assert_eq!(consumer.finish().exits(0).stdout.lines().count(), 200);
+        Cell::new(
+            31,
+            "a group that never comes holds a load back, then one that is slow",
+        )
+        .on(cluster.kind())
+        .fired(2)
+        .counts(Counts::of_keys(cluster.bootstrap(), &topic, 0..200))
+        .code(Some(0))
+        .code(Some(8))
+        .record();
     });
 }
 

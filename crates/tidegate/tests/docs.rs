@@ -5,8 +5,11 @@
     reason = "helpers of tests, which fail by panicking"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use tidegate_testkit::matrix::{Cell, IDS};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -159,4 +162,68 @@ fn core_is_handed_what_it_needs() {
             assert!(is_test || !code.contains(name), "{file} uses {name}");
         }
     }
+}
+
+/// The wall clock dates records and receipts; every deadline and every pause is the monotonic clock's (T32).
+#[test]
+fn t32_the_wall_clock_decides_no_deadline() {
+    // Each reads it in one function, for what it writes; the broker's deletes old files by the time they were changed.
+    const MAY: [&str; 5] = [
+        "crates/tidegate-broker/src/log/compaction/mod.rs",
+        "crates/tidegate-broker/src/shared.rs",
+        "crates/tidegate-kafka/src/clock.rs",
+        "crates/tidegate-kafka/src/producer/mod.rs",
+        "crates/tidegate/src/bridge/clock.rs",
+    ];
+    let crates = ["", "-broker", "-core", "-kafka", "-registry", "-wire"];
+    let folders = crates.map(|name| format!("crates/tidegate{name}/src"));
+    let mut looked_at = 0;
+    for file in folders.iter().flat_map(|folder| sources(folder)) {
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap();
+        let reads = code.matches("SystemTime::now").count();
+        let is_test = file.ends_with("/tests.rs");
+        assert!(
+            is_test || reads <= usize::from(MAY.contains(&file.as_str())),
+            "{file}"
+        );
+        for name in ["Timestamp::now", "Zoned::now"] {
+            assert!(is_test || !code.contains(name), "{file} uses {name}");
+        }
+        looked_at += 1;
+    }
+    Cell::new(32, "sources that were searched for the wall clock")
+        .fired(looked_at)
+        .record();
+}
+
+/// The ids with which tests of this file's text begin, `t09_...` for T9.
+fn ids_of_tests(text: &str) -> impl Iterator<Item = u8> {
+    text.lines().filter_map(|line| {
+        let name = line.trim_start().strip_prefix("fn t")?;
+        let (id, rest) = name.split_at_checked(2)?;
+        rest.strip_prefix('_')?;
+        id.parse().ok()
+    })
+}
+
+/// Every fault of the matrix has a test, and every such test has a fault.
+#[test]
+fn each_fault_has_a_test_and_each_test_a_fault() {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(root().join("crates")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        for folder in ["src", "tests"].map(|folder| format!("crates/{name}/{folder}")) {
+            if !root().join(&folder).exists() {
+                continue;
+            }
+            for file in sources(&folder) {
+                let text = fs::read_to_string(root().join(file)).unwrap();
+                found.extend(ids_of_tests(&text));
+            }
+        }
+    }
+    assert_eq!(found, BTreeSet::from(IDS));
+    let text = "fn t09_a() {\n    fn t10_b() {\nfn to_text() {\nfn t1_c() {\nfn t99() {";
+    assert_eq!(ids_of_tests(text).collect::<Vec<_>>(), [9, 10]);
 }

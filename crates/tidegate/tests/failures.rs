@@ -9,9 +9,10 @@ use common::{Exits, Folder, on, tidegate, usage};
 use rustix::process::Signal;
 use serde_json::json;
 use tidegate_broker::{Action, ApiKey, Rule};
+use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::program::{Finished, wait_until};
 use tidegate_testkit::usage::Random;
-use tidegate_testkit::{Cluster, for_each_cluster};
+use tidegate_testkit::{Cluster, Kind, for_each_cluster};
 
 /// Kafka's TOPIC_AUTHORIZATION_FAILED.
 const NOT_ALLOWED: i16 = 29;
@@ -26,7 +27,7 @@ fn load(cluster: &Cluster, file: &str, topic: &str, more: &[&str]) -> Finished {
 }
 
 #[test]
-fn a_missing_right_exits_with_5_and_names_the_topic() {
+fn t30_a_missing_right_exits_with_5_and_names_the_topic() {
     let (cluster, folder) = (Cluster::embedded(), Folder::new());
     let file = folder.file("usage.csv", usage(10, 1));
     let topic = cluster.unique("rights");
@@ -55,16 +56,22 @@ fn a_missing_right_exits_with_5_and_names_the_topic() {
         unread.fired() > 0 && failed.stderr.contains(&topic),
         "{failed}"
     );
+    Cell::new(30, "the rows may not be written, then not be read")
+        .on(cluster.kind())
+        .fired(refused.fired() + unread.fired())
+        .code(Some(5))
+        .record();
 }
 
 /// At least once, a load goes without positions where it may not use them; exactly once, it cannot.
 #[test]
-fn a_topic_for_positions_that_may_not_be_used_stops_what_needs_it() {
+fn t30_a_topic_for_positions_that_may_not_be_used_stops_what_needs_it() {
     let (cluster, folder) = (Cluster::embedded(), Folder::new());
     let file = folder.file("usage.csv", usage(10, 1));
     let topic = cluster.unique("rights");
     load(&cluster, &file, &topic, &[]).exits(0);
     let faults = cluster.broker().unwrap().faults();
+    let mut cell = Cell::new(30, "the topic for positions may not be read, or written");
     for (api_key, code) in [(ApiKey::Fetch, 5), (ApiKey::Produce, 5)] {
         let refused = Rule::new(api_key, Action::AnswerError(NOT_ALLOWED));
         let refused = faults.inject(refused.topic("tidegate-positions"));
@@ -75,13 +82,15 @@ fn a_topic_for_positions_that_may_not_be_used_stops_what_needs_it() {
         assert!(refused.fired() > 0);
         let failed = load(&cluster, &file, &other, &["--job", &other]).exits(code);
         assert!(failed.stderr.contains("tidegate-positions"), "{failed}");
+        cell = cell.fired(refused.fired()).code(failed.code);
         refused.remove();
     }
+    cell.on(cluster.kind()).record();
 }
 
 /// T28. A record over the topic's limit is refused for good: the load stops there, and nothing behind it is sent.
 #[test]
-fn a_record_over_the_limit_of_the_topic_exits_with_7_and_nothing_overtakes_it() {
+fn t28_a_record_over_the_limit_of_the_topic_exits_with_7_and_nothing_overtakes_it() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         // Digits that compress to half their size at best.
@@ -114,12 +123,17 @@ fn a_record_over_the_limit_of_the_topic_exits_with_7_and_nothing_overtakes_it() 
             json!(delivered),
             "{message}"
         );
+        Cell::new(28, "a record over the limit of the topic")
+            .on(cluster.kind())
+            .fired(1)
+            .code(failed.code)
+            .record();
     });
 }
 
 /// T15. A broker that never answers: the deadline ends the load, and what it had acknowledged before counts.
 #[test]
-fn a_broker_that_falls_silent_exits_with_4_at_the_deadline() {
+fn t15_a_broker_that_falls_silent_exits_with_4_at_the_deadline() {
     let (cluster, folder) = (Cluster::embedded(), Folder::new());
     let file = folder.file("usage.csv", usage(10, 1));
     let topic = cluster.unique("silent");
@@ -136,11 +150,16 @@ fn a_broker_that_falls_silent_exits_with_4_at_the_deadline() {
     );
     assert!(failed.elapsed < Duration::from_secs(30), "{failed}");
     assert_eq!(failed.json()["records"]["delivered"], 0);
+    Cell::new(15, "the broker says nothing until the deadline")
+        .on(cluster.kind())
+        .fired(silent.fired())
+        .code(failed.code)
+        .record();
 }
 
 /// The load is delivered; only reading it back fails, and that is no difference.
 #[test]
-fn a_broker_lost_while_verifying_exits_with_4() {
+fn t15_a_broker_lost_while_verifying_exits_with_4() {
     let (cluster, folder) = (Cluster::embedded(), Folder::new());
     let file = folder.file("usage.csv", usage(10, 1));
     let topic = cluster.unique("unread");
@@ -162,11 +181,16 @@ fn a_broker_lost_while_verifying_exits_with_4() {
         (&summary["status"], &summary["records"]["delivered"]),
         (&json!("complete"), &json!(10))
     );
+    Cell::new(15, "the broker goes away while the load is verified")
+        .on(cluster.kind())
+        .fired(silent.fired())
+        .code(failed.code)
+        .record();
 }
 
 /// The first signal lets the load wait for what it has sent; the second does not.
 #[test]
-fn a_second_signal_ends_a_load_at_once() {
+fn t04_a_second_signal_ends_a_load_at_once() {
     let (cluster, folder) = (Cluster::embedded(), Folder::new());
     let file = folder.file("usage.csv", usage(10, 1));
     let topic = cluster.unique("twice");
@@ -183,11 +207,16 @@ fn a_second_signal_ends_a_load_at_once() {
     load.signal(Signal::INT);
     let finished = load.finish().exits(130);
     assert!(finished.elapsed < Duration::from_secs(20), "{finished}");
+    Cell::new(4, "SIGINT twice while the broker says nothing")
+        .on(cluster.kind())
+        .fired(2)
+        .code(finished.code)
+        .record();
 }
 
 /// T21 to T23. A data directory that is not as it was left is named and left alone.
 #[test]
-fn a_damaged_data_directory_exits_with_11_and_is_named() {
+fn t23_a_damaged_data_directory_exits_with_11_and_is_named() {
     let folder = Folder::new();
     folder.file("usage.csv", usage(3, 1));
     let load = tidegate(["publish", "usage.csv", "-t", "usage"]).dir(folder.path("."));
@@ -215,4 +244,9 @@ fn a_damaged_data_directory_exits_with_11_and_is_named() {
     );
     std::fs::write(&journal, &whole).unwrap();
     load.exits(0);
+    Cell::new(23, "the journal of the data directory is damaged")
+        .on(Kind::Embedded)
+        .fired(1)
+        .code(refused.code)
+        .record();
 }

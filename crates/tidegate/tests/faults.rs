@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::load::{Load, PATIENCE, POSITIONS, ROWS};
 use serde_json::Value;
+use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::proxy::messages::{EndTxnRequest, ProduceRequest};
 use tidegate_testkit::proxy::{ActiveRule, ApiKey, Proxy, Rule, Verb};
 use tidegate_testkit::{Cluster, for_each_cluster};
@@ -69,14 +70,14 @@ fn codes(rule: &ActiveRule) -> Vec<i16> {
         .collect()
 }
 
-/// Runs `test` on embedded brokers that offer the older protocols of transactions alone, and then as [`for_each_cluster`].
-fn for_each_protocol(mut test: impl FnMut(&Cluster)) {
+/// Runs `test` on embedded brokers that offer the older protocols of transactions alone, and then as [`for_each_cluster`]. It is told which of them,
+/// for the cell.
+fn for_each_protocol(mut test: impl FnMut(&Cluster, &str)) {
     for version in [0, 1] {
-        test(&Cluster::embedded_with(|config| {
-            config.transaction_version = version;
-        }));
+        let cluster = Cluster::embedded_with(|config| config.transaction_version = version);
+        test(&cluster, &format!(", transaction.version {version}"));
     }
-    for_each_cluster(test);
+    for_each_cluster(|cluster| test(cluster, ""));
 }
 
 /// Runs a load through a proxy until this rule has acted, and kills it then.
@@ -99,36 +100,42 @@ fn resumed_at(summary: &Value) -> u64 {
 }
 
 #[test]
-fn a_load_killed_at_any_step_of_a_commit_goes_on() {
+fn t01_a_load_killed_at_any_step_of_a_commit_goes_on() {
     for_each_cluster(|cluster| {
+        let mut cell = Cell::new(1, "killed at each step of a commit").on(cluster.kind());
         for step in Step::ALL {
             let load = Load::new(cluster);
             let proxy = load.proxy();
-            kill_at(&load, &proxy, step.rule(&load).nth(2));
+            let at = kill_at(&load, &proxy, step.rule(&load).nth(2));
             // What is held is lost.
             drop(proxy);
             assert!(resumed_at(&load.complete()) > 0, "{step:?}");
+            cell = cell.fired(at.fired()).counts(load.counts(ROWS));
         }
+        cell.code(Some(0)).record();
     });
 }
 
 #[test]
-fn a_load_killed_before_its_first_commit_is_known_begins_at_the_right_row() {
+fn t01_a_load_killed_before_its_first_commit_is_known_begins_at_the_right_row() {
     for_each_cluster(|cluster| {
+        let mut cell = Cell::new(1, "killed during the first commit").on(cluster.kind());
         for (step, is_committed) in [(Step::End, false), (Step::EndDone, true)] {
             let load = Load::new(cluster);
             let proxy = load.proxy();
-            kill_at(&load, &proxy, step.rule(&load).nth(1));
+            let at = kill_at(&load, &proxy, step.rule(&load).nth(1));
             drop(proxy);
             let row = resumed_at(&load.complete());
             assert_eq!(row > 0, is_committed, "{step:?}: {row}");
+            cell = cell.fired(at.fired()).counts(load.counts(ROWS));
         }
+        cell.code(Some(0)).record();
     });
 }
 
 /// The first commit of a dead run arrives when the next run has looked for it, and not found it, but has not taken the job over yet.
 #[test]
-fn a_first_commit_that_arrives_while_the_job_is_taken_over_counts() {
+fn t03_a_first_commit_that_arrives_while_the_job_is_taken_over_counts() {
     for_each_cluster(|cluster| {
         let load = Load::new(cluster);
         let proxy = load.proxy();
@@ -144,12 +151,20 @@ fn a_first_commit_that_arrives_while_the_job_is_taken_over_counts() {
         let summary = next.finish().expect_code(0).json();
         assert!(resumed_at(&summary) > 0, "{summary}");
         load.check();
+        load.cell(
+            3,
+            "the first commit of a dead run arrives during the takeover",
+        )
+        .fired(end.fired())
+        .counts(load.counts(ROWS))
+        .code(Some(0))
+        .record();
     });
 }
 
 /// Killed, and killed again within 500 ms of the resume.
 #[test]
-fn a_load_killed_twice_in_a_row_goes_on() {
+fn t02_a_load_killed_twice_in_a_row_goes_on() {
     for_each_cluster(|cluster| {
         let load = Load::new(cluster);
         let (mut soon, mut before) = (0, 0);
@@ -163,13 +178,20 @@ fn a_load_killed_twice_in_a_row_goes_on() {
         }
         assert!(soon > 0, "no kill came within 500 ms of the start");
         assert!(resumed_at(&load.complete()) > 0);
+        load.cell(2, "killed again within 500 ms of the resume")
+            .fired(soon.into())
+            .counts(load.counts(ROWS))
+            .code(Some(0))
+            .record();
     });
 }
 
 /// What a dead run had sent reaches the broker only when the next run is done.
 #[test]
-fn late_requests_of_a_dead_run_are_refused() {
-    for_each_protocol(|cluster| {
+fn t03_late_requests_of_a_dead_run_are_refused() {
+    for_each_protocol(|cluster, protocol| {
+        let fault = format!("late requests of a dead run{protocol}");
+        let mut cell = Cell::new(3, &fault).on(cluster.kind());
         for step in Step::REQUESTS {
             let load = Load::new(cluster);
             let proxy = load.proxy();
@@ -187,14 +209,17 @@ fn late_requests_of_a_dead_run_are_refused() {
             let rows = before.0;
             assert_eq!(load.ends_of(&load.topic), rows, "{step:?}");
             load.check();
+            cell = cell.fired(late.answered()).counts(load.counts(ROWS));
         }
+        cell.code(Some(0)).record();
     });
 }
 
 /// The broker has done it and its answer is lost: the same run finds that out, and tells the right offsets.
 #[test]
-fn lost_answers_change_nothing() {
+fn t13_lost_answers_change_nothing() {
     for_each_cluster(|cluster| {
+        let mut cell = Cell::new(13, "answers are lost, alone or with their connection");
         for step in Step::DONE {
             let load = Load::new(cluster);
             let proxy = load.proxy();
@@ -216,14 +241,16 @@ fn lost_answers_change_nothing() {
                 &receipt["partitions"][0]["last_offset"], last,
                 "{step:?}\n{run}"
             );
+            cell = cell.fired(2).counts(load.counts(ROWS)).code(run.code);
         }
+        cell.on(cluster.kind()).record();
     });
 }
 
 /// An EndTxn that was given up by the program, and sent again, arrives when the next transaction is open: it must not end that one.
 #[test]
-fn a_late_end_of_one_transaction_does_not_end_the_next() {
-    for_each_protocol(|cluster| {
+fn t16_a_late_end_of_one_transaction_does_not_end_the_next() {
+    for_each_protocol(|cluster, protocol| {
         let load = Load::new(cluster);
         let proxy = load.proxy();
         let late = proxy.inject(load.ends(Verb::Hold).nth(2));
@@ -247,13 +274,20 @@ fn a_late_end_of_one_transaction_does_not_end_the_next() {
             "{codes:?}\n{finished}"
         );
         load.check();
+        let fault = format!("a late EndTxn meets the next transaction{protocol}");
+        load.cell(16, &fault)
+            .fired(late.answered())
+            .counts(load.counts(ROWS))
+            .code(finished.code)
+            .record();
     });
 }
 
 /// The connections of a load break while it begins: whatever it asks then is asked again.
 #[test]
-fn a_load_whose_beginning_is_disturbed_begins_all_the_same() {
+fn t14_a_load_whose_beginning_is_disturbed_begins_all_the_same() {
     for_each_cluster(|cluster| {
+        let mut cell = Cell::new(14, "connections are reset while the load begins");
         for (asked, spared) in [
             // The first answers who is there, which has a deadline of its own.
             (ApiKey::Metadata, 1),
@@ -273,6 +307,8 @@ fn a_load_whose_beginning_is_disturbed_begins_all_the_same() {
             assert_eq!(finished.code, Some(0), "{asked:?}\n{finished}");
             assert_eq!(cut.fired(), 3, "{asked:?}");
             load.check();
+            cell = cell.fired(cut.fired()).counts(load.counts(ROWS));
         }
+        cell.on(cluster.kind()).code(Some(0)).record();
     });
 }

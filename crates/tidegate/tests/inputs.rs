@@ -10,6 +10,7 @@ mod common;
 use common::load::{PATIENCE, POSITIONS};
 use common::{Exits, Folder, count, on, records};
 use serde_json::{Value, json};
+use tidegate_testkit::matrix::{Cell, Counts};
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::{Cluster, Tidegate, for_each_cluster};
 
@@ -76,7 +77,7 @@ impl<'a> Files<'a> {
 }
 
 #[test]
-fn files_are_one_load_that_goes_on_in_any_of_them() {
+fn t01_files_are_one_load_that_goes_on_in_any_of_them() {
     for_each_cluster(|cluster| {
         let mut files = Files::new(cluster, 3);
         files.kill_at(7);
@@ -119,11 +120,17 @@ fn files_are_one_load_that_goes_on_in_any_of_them() {
             .exits(0);
         // The receipt speaks of the first three.
         on(cluster, ["verify", "--receipt", &receipt]).exits(0);
+        Cell::new(1, "killed twice in a load of several files")
+            .on(cluster.kind())
+            .fired(2)
+            .counts(Counts::of_keys(cluster.bootstrap(), &files.topic, 0..35))
+            .code(again.code)
+            .record();
     });
 }
 
 #[test]
-fn a_list_that_is_another_one_is_refused() {
+fn t24_a_list_that_is_another_one_is_refused() {
     for_each_cluster(|cluster| {
         let mut files = Files::new(cluster, 3);
         files.publish(&files.written).exits(0);
@@ -167,6 +174,16 @@ fn a_list_that_is_another_one_is_refused() {
             "{refused}"
         );
         assert_eq!(files.ticks(), (0..30).collect::<Vec<_>>());
+
+        Cell::new(
+            24,
+            "one of several files is changed, removed, inserted, exchanged",
+        )
+        .on(cluster.kind())
+        .fired(7)
+        .counts(Counts::of_keys(cluster.bootstrap(), &files.topic, 0..30))
+        .code(refused.code)
+        .record();
 
         // Whoever names the job means it.
         let job = cluster.unique("job");

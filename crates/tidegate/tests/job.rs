@@ -28,6 +28,7 @@ use tidegate::kafka::admin::NewTopic;
 use tidegate::kafka::producer::{Producer, ProducerConfig, ProducerRecord, Transactional};
 use tidegate::kafka::{self, Client, ClientConfig, Isolation, OffsetSpec, read_committed};
 use tidegate_broker::{Action, ApiKey, Rule};
+use tidegate_testkit::matrix::{Cell, Counts};
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::{Cluster, for_each_cluster};
 
@@ -153,6 +154,12 @@ impl Work {
         wait_until(Duration::from_secs(60), || latest() > end).unwrap();
     }
 
+    /// What is committed, as somebody else's client finds it.
+    fn counts(&self, cluster: &Cluster) -> Counts {
+        let topic = &self.job.identity.topic;
+        Counts::of_keys(cluster.bootstrap(), topic, 0..self.rows)
+    }
+
     /// Each row is committed once.
     fn check(&self, partitions: i32) {
         let mut found = Vec::new();
@@ -259,7 +266,7 @@ fn two_jobs_that_begin_together_share_the_topic_for_positions() {
 
 /// A pause longer than the transaction time-out (a suspended process, say): what was open is rolled back and sent again.
 #[test]
-fn a_transaction_that_ran_out_of_time_is_replayed() {
+fn t05_a_transaction_that_ran_out_of_time_is_replayed() {
     let cluster = Cluster::embedded();
     let mut work = Work::new(&cluster, 200, 1);
     work.job.transaction_timeout = Duration::from_secs(1);
@@ -285,11 +292,20 @@ fn a_transaction_that_ran_out_of_time_is_replayed() {
     assert!(replays.len() == 1 && replays[0] > 0, "{replays:?}");
     assert_eq!((outcome.rows.read, outcome.records.delivered), (200, 200));
     work.check(1);
+    Cell::new(
+        5,
+        "a pause longer than the transaction time-out, by the library",
+    )
+    .on(cluster.kind())
+    .fired(replays.len() as u64)
+    .counts(work.counts(&cluster))
+    .record();
 }
 
 /// The answer to a commit is lost, or it was never worked on: the same run goes on, and no row is there twice.
 #[test]
-fn a_commit_whose_answer_is_lost_is_found_out() {
+fn t13_a_commit_whose_answer_is_lost_is_found_out() {
+    let mut cell = Cell::new(13, "the answer to a commit is lost, by the library");
     for action in [Action::DisconnectAfter, Action::Disconnect] {
         let cluster = Cluster::embedded();
         let work = Work::new(&cluster, 200, 1);
@@ -304,7 +320,10 @@ fn a_commit_whose_answer_is_lost_is_found_out() {
         let (_, found) = work.open();
         assert!(found.unwrap().is_complete);
         work.check(1);
+        cell = cell.on(cluster.kind()).fired(fault.fired());
+        cell = cell.counts(work.counts(&cluster));
     }
+    cell.record();
 }
 
 /// What is asked before a job is gone on with: a transaction that is still open would be committed with the next one.

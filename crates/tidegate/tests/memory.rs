@@ -11,6 +11,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Exits, Folder, on};
+use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::usage::UsageFile;
 use tidegate_testkit::{Cluster, for_each_cluster};
@@ -55,7 +56,7 @@ fn peak_of_a_load(cluster: &Cluster, file: &str, partitions: u32) -> u64 {
 }
 
 #[test]
-fn a_load_stays_within_its_memory() {
+fn t33_a_load_stays_within_its_memory() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.name("usage.csv");
@@ -73,5 +74,10 @@ fn a_load_stays_within_its_memory() {
             );
             println!("{partitions} partitions: {} MiB at the peak", peak / MIB);
         }
+        Cell::new(33, "1, 4 and 1,000 partitions, within their memory")
+            .on(cluster.kind())
+            .fired(3)
+            .code(Some(0))
+            .record();
     });
 }

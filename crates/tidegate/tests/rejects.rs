@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use common::load::{Load, PATIENCE};
 use common::{Exits, count, on, tidegate};
 use serde_json::{Value, json};
+use tidegate_testkit::matrix::Counts;
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::{Cluster, Tidegate, for_each_cluster};
 
@@ -118,7 +119,7 @@ fn count_of(cluster: &Cluster, topic: &str) -> usize {
 }
 
 #[test]
-fn a_killed_load_rejects_each_row_once() {
+fn t01_a_killed_load_rejects_each_row_once() {
     for_each_cluster(|cluster| {
         let load = Load::of(cluster, text(90));
         let dead = cluster.unique("dead");
@@ -150,6 +151,13 @@ fn a_killed_load_rejects_each_row_once() {
         assert_eq!(summary["verify"]["status"], "same", "{summary}");
         assert_eq!(rows_of(&rejected(cluster, &dead)), every_third(90));
         assert_eq!(count(cluster, &load.topic), 60);
+        let accepted = (1..=90).filter(|row| row % 3 != 0);
+        let counts = Counts::of_keys(cluster.bootstrap(), &load.topic, accepted);
+        load.cell(1, "killed twice while rejected rows go to a topic")
+            .fired(2)
+            .counts(counts)
+            .code(Some(0))
+            .record();
     });
 }
 

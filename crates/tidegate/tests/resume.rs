@@ -11,11 +11,12 @@ use common::load::{Load, PATIENCE, POSITIONS};
 use common::{Exits, Folder, count, on, tidegate, usage};
 use serde_json::{Value, json};
 use tidegate_broker::{Action, ApiKey, Rule};
+use tidegate_testkit::matrix::{Cell, Counts};
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::{Cluster, for_each_cluster};
 
 #[test]
-fn a_killed_load_goes_on_where_it_was_committed() {
+fn t01_a_killed_load_goes_on_where_it_was_committed() {
     for_each_cluster(|cluster| {
         let load = Load::of(cluster, usage(100, 1));
         load.kill_after(10, &[]);
@@ -45,6 +46,11 @@ fn a_killed_load_goes_on_where_it_was_committed() {
             ["verify", &load.file, "-t", &load.topic, "-o", "json"],
         );
         assert_eq!(verified.exits(0).json()["records"], 100);
+        load.cell(1, "killed twice at a known row")
+            .fired(2)
+            .counts(load.counts(100))
+            .code(again.code)
+            .record();
     });
 }
 
@@ -69,7 +75,7 @@ fn a_complete_load_can_be_read_at_once() {
 }
 
 #[test]
-fn a_complete_load_is_not_sent_again() {
+fn t24_a_complete_load_is_not_sent_again() {
     for_each_cluster(|cluster| {
         let load = Load::of(cluster, usage(20, 1));
         let first = load.publish().exits(0).json();
@@ -88,6 +94,11 @@ fn a_complete_load_is_not_sent_again() {
             (&json!("complete"), &json!(20))
         );
         assert_eq!(load.ticks(), (0..30).collect::<Vec<_>>());
+        load.cell(24, "the file has grown")
+            .fired(1)
+            .counts(load.counts(30))
+            .code(Some(0))
+            .record();
         let restarted = load.publish().arg("--restart").exits(0).json();
         assert_eq!(
             (
@@ -102,7 +113,7 @@ fn a_complete_load_is_not_sent_again() {
 
 /// Everything that would make the records of two runs those of two loads.
 #[test]
-fn what_does_not_fit_the_job_is_refused() {
+fn t24_what_does_not_fit_the_job_is_refused() {
     for_each_cluster(|cluster| {
         let load = Load::of(cluster, usage(100, 1));
         load.kill_after(10, &[]);
@@ -154,6 +165,10 @@ fn what_does_not_fit_the_job_is_refused() {
         std::fs::write(&load.file, usage(2, 1)).unwrap();
         load.publish().exits(3);
         assert_eq!(count(cluster, &load.topic), 20, "nothing was sent");
+        load.cell(24, "another file at the same place, a shorter one")
+            .fired(2)
+            .code(Some(3))
+            .record();
     });
 }
 
@@ -192,7 +207,7 @@ fn a_default_that_is_typed_out_later_is_none_that_changed() {
 }
 
 #[test]
-fn a_topic_that_was_made_again_or_has_grown_is_refused() {
+fn t29_a_topic_that_was_made_again_or_has_grown_is_refused() {
     for_each_cluster(|cluster| {
         let load = Load::of(cluster, usage(20, 1));
         load.kill_after(10, &[]);
@@ -206,11 +221,18 @@ fn a_topic_that_was_made_again_or_has_grown_is_refused() {
         on(cluster, arguments).args(["--job", &load.topic]).exits(0);
         let refused = load.publish().exits(6);
         assert!(refused.stderr.contains("created again"), "{refused}");
+        load.cell(
+            29,
+            "the topic was deleted, then made anew, since the last run",
+        )
+        .fired(2)
+        .code(refused.code)
+        .record();
     });
 }
 
 #[test]
-fn rejected_rows_stand_in_the_file_once() {
+fn t01_rejected_rows_stand_in_the_file_once() {
     for_each_cluster(|cluster| {
         let content = usage(60, 1).replace("c_1,n_1,1.5\n30,", "c_1,n_1,no\n30,");
         let content = content.replace("4,c_1,n_1,1.5\n", "4,c_1,n_1,no\n");
@@ -252,8 +274,17 @@ fn rejected_rows_stand_in_the_file_once() {
             .collect();
         assert_eq!(rows.len() as u64, rejected);
         assert!(rows.windows(2).all(|pair| pair[0] < pair[1]), "{rows:?}");
-        std::fs::remove_file(&rejects).unwrap();
-        std::fs::write(&load.file, usage(70, 1)).unwrap();
+        // Ticks begin at 0, rows at 1.
+        let bad: Vec<u64> = rows.iter().map(|row| row - 1).collect();
+        load.cell(1, "killed while rows are rejected")
+            .fired(1)
+            .counts(Counts::of_keys(
+                cluster.bootstrap(),
+                &load.topic,
+                (0..60).filter(|tick| !bad.contains(tick)),
+            ))
+            .code(Some(0))
+            .record();
     });
 }
 
@@ -327,7 +358,7 @@ fn a_topic_with_records_and_without_positions_is_warned_about() {
 }
 
 #[test]
-fn at_least_once_goes_on_where_there_is_a_topic_for_positions() {
+fn t01_at_least_once_goes_on_where_there_is_a_topic_for_positions() {
     for_each_cluster(|cluster| {
         let load = Load::of(cluster, usage(100, 1));
         let (positions, other) = (cluster.unique("positions"), cluster.unique("other"));
@@ -368,6 +399,11 @@ fn at_least_once_goes_on_where_there_is_a_topic_for_positions() {
         assert_eq!(receipt["may_contain_duplicates"], true);
         let repeated = again["verify"]["repeated_records"].as_i64().unwrap();
         assert_eq!(count(cluster, &held.topic), 100 + repeated);
+        Cell::new(1, "killed, at least once: repeated rows are counted")
+            .on(cluster.kind())
+            .fired(1)
+            .code(Some(0))
+            .record();
     });
 }
 

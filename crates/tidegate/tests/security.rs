@@ -11,9 +11,10 @@ use common::{Exits, Folder, tidegate};
 use tidegate_testkit::kafka::secure::{
     ADMIN, Listener, Operation, Resource, SecureKafka, USERS, password,
 };
+use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::proxy::{ApiKey, Proxy, Rule, Verb};
 use tidegate_testkit::token_endpoint::TokenEndpoint;
-use tidegate_testkit::{Finished, Tidegate, services, unique_name};
+use tidegate_testkit::{Finished, Kind, Tidegate, services, unique_name};
 
 /// How long a failure of credentials or rights may take to be told.
 const BOUND: Duration = Duration::from_secs(15);
@@ -343,6 +344,16 @@ fn wrong_protocols(kafka: &SecureKafka) -> [Refusal; 5] {
     ]
 }
 
+/// Notes that so many faults each ended with exit code 5 in time.
+#[track_caller]
+fn refused(fault: &str, fired: usize) {
+    Cell::new(30, fault)
+        .on(Kind::Real)
+        .fired(fired as u64)
+        .code(Some(5))
+        .record();
+}
+
 /// Exit code 5 in time, the parts on stderr and in the summary, and no secret anywhere.
 #[track_caller]
 fn check_refusal(what: &str, said: &Finished, parts: &[&str], took: Duration) {
@@ -370,6 +381,7 @@ fn t30_what_is_wrong_with_credentials_is_said_in_time_and_without_a_secret() {
     let (folder, topic) = (Folder::new(), new_topic(kafka, "refused"));
     let credentials = wrong_credentials(kafka, &folder);
     let (certificates, protocols) = (wrong_certificates(kafka), wrong_protocols(kafka));
+    let faults = credentials.len() + certificates.len() + protocols.len();
     thread::scope(|scope| {
         for (what, config, parts) in credentials.iter().chain(&certificates).chain(&protocols) {
             let topic = &topic;
@@ -382,6 +394,7 @@ fn t30_what_is_wrong_with_credentials_is_said_in_time_and_without_a_secret() {
         }
     });
     assert_eq!(kafka.admin().unwrap().read_topic(&topic).unwrap().len(), 0);
+    refused("wrong credentials, certificates and protocols", faults);
 }
 
 /// A right: to do that with that.
@@ -428,6 +441,7 @@ fn t30_each_missing_right_is_named_before_anything_is_sent() {
             assert_eq!(said["verify"]["status"], "same", "{said}");
         });
     });
+    refused("each right that a load needs is missing", NEEDED.len());
 }
 
 /// A user who may do all that a load needs, but perhaps for one thing.
@@ -492,7 +506,9 @@ fn t30_other_commands_name_the_missing_right_too() {
     let config = folder.file("client.properties", config);
     let (new, group) = (unique_name("new"), unique_name("group"));
     let file = folder.file("a.csv", "a\n1\n");
-    let refused = |arguments: &[&str], parts: &[&str]| {
+    let asked = std::cell::Cell::new(0);
+    let is_refused = |arguments: &[&str], parts: &[&str]| {
+        asked.set(asked.get() + 1);
         let command = tidegate(["-o", "json"]).args(arguments);
         let started = Instant::now();
         let said = command.args(["--command-config", &config]).run();
@@ -506,34 +522,35 @@ fn t30_other_commands_name_the_missing_right_too() {
         ]
         .concat()
     };
-    refused(&publish(&topic), &[&topic, "right", "WRITE"]);
-    refused(
+    is_refused(&publish(&topic), &[&topic, "right", "WRITE"]);
+    is_refused(
         &[&publish(&new)[..], &["--create-topic"]].concat(),
         &[&new, "right", "CREATE"],
     );
-    refused(
+    is_refused(
         &[&["verify", &file, "-t", &topic], &json[..]].concat(),
         &[&topic, "right", "READ"],
     );
-    refused(
+    is_refused(
         &["balance", "-t", &topic, "-g", &group, "--timeout", "1s"],
         &["right"],
     );
     kafka
         .allow(name, Resource::Topic, &topic, Operation::Describe)
         .unwrap();
-    refused(&publish(&topic), &[&topic, "right", "WRITE"]);
-    refused(
+    is_refused(&publish(&topic), &[&topic, "right", "WRITE"]);
+    is_refused(
         &["balance", "-t", &topic, "-g", &group, "--timeout", "1s"],
         &[&group, "right", "DESCRIBE"],
     );
     kafka
         .allow(name, Resource::Topic, &topic, Operation::Read)
         .unwrap();
-    refused(
+    is_refused(
         &["consume", "-t", &topic, "-g", &group, "--max", "1"],
         &[&group, "right", "READ"],
     );
+    refused("rights of other commands are missing", asked.get());
 }
 
 #[test]

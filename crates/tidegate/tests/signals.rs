@@ -11,14 +11,16 @@ use common::{Exits, Folder, count, on, usage};
 use rustix::process::Signal;
 use serde_json::json;
 use tidegate_testkit::for_each_cluster;
+use tidegate_testkit::matrix::{Cell, Counts};
 use tidegate_testkit::program::wait_until;
 
 /// The load is held by a group that never comes, so it is certain to run when the signal comes.
 #[test]
-fn an_interrupted_load_says_what_was_delivered() {
+fn t04_an_interrupted_load_says_what_was_delivered() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let file = folder.file("usage.csv", usage(100, 1));
+        let mut cell = Cell::new(4, "a signal while a load is held back").on(cluster.kind());
         for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
             let (topic, group) = (cluster.unique("signal"), cluster.unique("group"));
             let arguments = [
@@ -45,13 +47,16 @@ fn an_interrupted_load_says_what_was_delivered() {
                 (&json!("interrupted"), &json!(10))
             );
             assert_eq!(summary["error"]["kind"], "signal");
+            let counts = Counts::of_keys(cluster.bootstrap(), &topic, 0..10);
+            cell = cell.fired(1).counts(counts).code(finished.code);
         }
+        cell.record();
     });
 }
 
 /// A stream that gives nothing keeps neither its last rows from being sent nor a signal from being seen.
 #[test]
-fn a_load_that_waits_for_its_input_sends_what_it_has_and_sees_signals() {
+fn t04_a_load_that_waits_for_its_input_sends_what_it_has_and_sees_signals() {
     for_each_cluster(|cluster| {
         let folder = Folder::new();
         let pipe = folder.name("pipe");
@@ -87,5 +92,10 @@ fn a_load_that_waits_for_its_input_sends_what_it_has_and_sees_signals() {
             (&json!("interrupted"), &json!(4))
         );
         drop(writer);
+        Cell::new(4, "a signal while a stream is silent")
+            .on(cluster.kind())
+            .fired(1)
+            .code(Some(143))
+            .record();
     });
 }

@@ -150,7 +150,7 @@ fn append(
     };
     let appended = appended.map_err(|error| match error {
         AppendError::Refused(refused) => Refusal::new(refused.code, refused.message),
-        AppendError::Io(error) => Refusal::new(codes::KAFKA_STORAGE_ERROR, error.to_string()),
+        AppendError::Io(error) => context.shared.cannot_write(&topic.name, &error),
     })?;
     let log_append_time = if settings.log_append_time && !appended.duplicate {
         now

@@ -82,6 +82,7 @@ pub(super) struct End {
 impl End {
     pub(super) fn status(&self) -> Status {
         match (&self.error, self.interrupted) {
+            (Some(error), _) if error.kind() == ErrorKind::Interrupted => Status::Interrupted,
             (Some(_), _) => Status::Failed,
             (None, true) => Status::Interrupted,
             (None, false) => Status::Complete,
@@ -584,7 +585,7 @@ impl Counts {
 
 /// Whether the sink can still be asked to finish what it has.
 fn is_sound(error: Option<&Error>) -> bool {
-    error.is_none_or(|error| error.kind() != ErrorKind::Sink)
+    error.is_none_or(|error| !matches!(error.kind(), ErrorKind::Sink | ErrorKind::Interrupted))
 }
 
 /// Asks the sink where a batch stands, and enters the answer.

@@ -117,7 +117,12 @@ impl<P: Produce> Attempt<'_, '_, P> {
                 .is_some_and(|at| now.saturating_sub(at) >= limits::INTERRUPT_PATIENCE);
             if hangs || late {
                 let waited = now.saturating_sub(quiet_since.min(interrupted_at.unwrap_or(now)));
-                return Err(unsettled(self.ledger.totals().outstanding(), waited));
+                let kind = if late {
+                    ErrorKind::Interrupted
+                } else {
+                    ErrorKind::Sink
+                };
+                return Err(unsettled(kind, self.ledger.totals().outstanding(), waited));
             }
             self.report_now_and_then(now);
         }
@@ -137,7 +142,8 @@ impl<P: Produce> Attempt<'_, '_, P> {
             waited.map_err(sink_failed)?;
             let waited_for = self.clock.monotonic().saturating_sub(began);
             if waited_for >= limits::FAILURE_PATIENCE {
-                return Err(unsettled(self.ledger.totals().outstanding(), waited_for));
+                let outstanding = self.ledger.totals().outstanding();
+                return Err(unsettled(ErrorKind::Sink, outstanding, waited_for));
             }
         }
         Ok(())
@@ -215,9 +221,9 @@ fn held_too_long(hold: &Hold, outstanding: u64, waited: Duration) -> Error {
     Error::new(ErrorKind::HoldTimeout, message)
 }
 
-fn unsettled(outstanding: u64, waited: Duration) -> Error {
+fn unsettled(kind: ErrorKind, outstanding: u64, waited: Duration) -> Error {
     let seconds = waited.as_secs();
     let message =
         format!("after {seconds} s the outcome of {outstanding} records is still unknown");
-    Error::new(ErrorKind::Sink, message).with_retriable(true)
+    Error::new(kind, message).with_retriable(true)
 }

@@ -457,7 +457,7 @@ impl Read for HugeField {
 }
 
 #[test]
-fn memory_is_bounded_for_a_field_of_a_gigabyte() {
+fn t27_memory_is_bounded_for_a_field_of_a_gigabyte() {
     for (head, tail) in [
         (&b"a,b\n1,"[..], &b"\n5,6\n"[..]),
         (b"a,b\n1,\"", b"\"\n5,6\n"),
@@ -542,7 +542,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn any_bytes_give_what_the_model_says(body in nasty(), columns in 1_usize..4, size in 1_usize..80, limit in 1_usize..60) {
+    fn t26_any_bytes_give_what_the_model_says(body in nasty(), columns in 1_usize..4, size in 1_usize..80, limit in 1_usize..60) {
         let (text, _) = header_of(columns);
         let input = [text.as_bytes(), &body].concat();
         let max_row_size = limit.max(text.len());

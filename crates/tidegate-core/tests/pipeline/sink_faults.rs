@@ -96,8 +96,9 @@ fn an_interrupted_load_does_not_wait_long_for_a_sink_that_hangs() {
         .unwrap();
     assert_eq!(
         (outcome.status, outcome.records.failed),
-        (Status::Failed, 5)
+        (Status::Interrupted, 5)
     );
+    assert_eq!(outcome.error.unwrap().kind(), ErrorKind::Interrupted);
     assert!(elapsed(&clock) <= INTERRUPT_PATIENCE + 2 * SETTLE_WAIT);
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate_broker::{Broker, BrokerConfig};
 use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, SettledBatch, Topic};
 use tidegate_kafka::{Client, ClientConfig, Consumer, ConsumerConfig, NewTopic};
+use tidegate_testkit::matrix::Counts;
 
 /// How long anything may take that ends by itself.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -91,6 +92,11 @@ impl Load {
 
     pub(crate) fn flush(&mut self) -> Result<(), tidegate_kafka::Error> {
         self.producer.flush(&mut self.settled)
+    }
+
+    /// What is in the topic, as somebody else's client finds it.
+    pub(crate) fn counts(&self, bootstrap: &str, topic: &str) -> Counts {
+        Counts::of_values(bootstrap, topic, 0..self.appended)
     }
 
     /// The topic holds what was appended, once and in order; each batch settled once and stands where its settlement says.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tidegate_broker::{Action, ApiKey, Rule};
 use tidegate_kafka::producer::ProducerConfig;
 use tidegate_kafka::{Client, ClientConfig, ErrorKind};
+use tidegate_testkit::Kind;
+use tidegate_testkit::matrix::Cell;
 
 use crate::common::{Embedded, Load, SOON, create, impatient, patient, small_batches};
 
@@ -18,7 +20,7 @@ const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
 const UNKNOWN_PRODUCER_ID: i16 = 59;
 
 /// Loads while every few Produce requests meet `action`, and checks the topic.
-fn survives(action: Action, every: u64, client: fn(&str) -> Client) {
+fn survives(cell: Option<Cell>, action: Action, every: u64, client: fn(&str) -> Client) {
     let embedded = Embedded::start();
     let client = client(&embedded.bootstrap());
     create(&client, "faults", 3, &[]);
@@ -32,31 +34,55 @@ fn survives(action: Action, every: u64, client: fn(&str) -> Client) {
     load.flush().unwrap();
     load.check(&client, "faults");
     assert!(fault.fired() >= 3, "{action:?} fired {}", fault.fired());
+    if let Some(cell) = cell {
+        let cell = cell.on(Kind::Embedded).fired(fault.fired());
+        cell.counts(load.counts(&embedded.bootstrap(), "faults"))
+            .record();
+    }
 }
 
 #[test]
-fn connections_that_break_before_the_append() {
-    survives(Action::Disconnect, 7, patient);
+fn t14_connections_that_break_before_the_append() {
+    let cell = Cell::new(
+        14,
+        "connections break before the append, the producer alone",
+    );
+    survives(Some(cell), Action::Disconnect, 7, patient);
 }
 
 #[test]
-fn connections_that_break_instead_of_an_answer() {
-    survives(Action::DisconnectAfter, 7, patient);
+fn t13_connections_that_break_instead_of_an_answer() {
+    let cell = Cell::new(
+        13,
+        "connections break instead of an answer, the producer alone",
+    );
+    survives(Some(cell), Action::DisconnectAfter, 7, patient);
 }
 
 #[test]
-fn answers_that_are_lost_while_the_connection_stays() {
-    survives(Action::DropAnswer, 20, impatient);
+fn t13_answers_that_are_lost_while_the_connection_stays() {
+    let cell = Cell::new(13, "answers are lost, the producer alone");
+    survives(Some(cell), Action::DropAnswer, 20, impatient);
 }
 
 #[test]
-fn requests_that_are_lost_while_the_connection_stays() {
-    survives(Action::DropRequest, 20, impatient);
+fn t14_requests_that_are_lost_while_the_connection_stays() {
+    let cell = Cell::new(14, "requests are lost, the producer alone");
+    survives(Some(cell), Action::DropRequest, 20, impatient);
 }
 
 #[test]
-fn requests_that_come_so_late_that_they_were_sent_again() {
-    survives(Action::Delay(Duration::from_millis(1_800)), 20, impatient);
+fn t14_requests_that_come_so_late_that_they_were_sent_again() {
+    let cell = Cell::new(
+        14,
+        "requests come so late that they were sent again, the producer alone",
+    );
+    survives(
+        Some(cell),
+        Action::Delay(Duration::from_millis(1_800)),
+        20,
+        impatient,
+    );
 }
 
 #[test]
@@ -66,12 +92,12 @@ fn errors_that_pass() {
         REQUEST_TIMED_OUT,
         NOT_ENOUGH_REPLICAS_AFTER_APPEND,
     ] {
-        survives(Action::AnswerError(code), 9, patient);
+        survives(None, Action::AnswerError(code), 9, patient);
     }
 }
 
 #[test]
-fn metadata_that_fails_during_a_repair() {
+fn t12_metadata_that_fails_during_a_repair() {
     let embedded = Embedded::start();
     let client = patient(&embedded.bootstrap());
     create(&client, "faults", 1, &[]);
@@ -85,6 +111,14 @@ fn metadata_that_fails_during_a_repair() {
     load.flush().unwrap();
     load.check(&client, "faults");
     assert_eq!((missing.fired(), broken.fired()), (3, 1));
+    Cell::new(
+        12,
+        "metadata says that the topic is missing, the producer alone",
+    )
+    .on(Kind::Embedded)
+    .fired(missing.fired())
+    .counts(load.counts(&embedded.bootstrap(), "faults"))
+    .record();
 }
 
 #[test]
@@ -114,11 +148,12 @@ fn a_forgotten_producer_goes_on_under_a_new_id() {
 }
 
 #[test]
-fn a_broker_that_is_killed_and_comes_back() {
+fn t08_a_broker_that_is_killed_and_comes_back() {
     let mut embedded = Embedded::start();
     let client = patient(&embedded.bootstrap());
     create(&client, "faults", 3, &[]);
     let mut load = Load::open(&client, "faults", small_batches());
+    let mut recoveries = Vec::new();
     for _ in 0..3 {
         load.append(3_000).unwrap();
         embedded.crash();
@@ -131,12 +166,19 @@ fn a_broker_that_is_killed_and_comes_back() {
             "{:?}",
             started.elapsed()
         );
+        recoveries.push(started.elapsed());
     }
     load.check(&client, "faults");
+    Cell::new(8, "the broker is killed and comes back, the producer alone")
+        .on(Kind::Embedded)
+        .fired(3)
+        .counts(load.counts(&embedded.bootstrap(), "faults"))
+        .recovered(recoveries)
+        .record();
 }
 
 #[test]
-fn a_broker_that_stays_away_ends_the_load_at_the_deadline() {
+fn t15_a_broker_that_stays_away_ends_the_load_at_the_deadline() {
     let mut embedded = Embedded::start();
     let config = ClientConfig {
         delivery_timeout: Duration::from_secs(2),
@@ -169,10 +211,14 @@ fn a_broker_that_stays_away_ends_the_load_at_the_deadline() {
             .iter()
             .all(|batch| batch.result.is_err())
     );
+    Cell::new(15, "the broker stays away, the producer alone")
+        .on(Kind::Embedded)
+        .fired(1)
+        .record();
 }
 
 #[test]
-fn a_right_that_is_missing_ends_the_load_at_once() {
+fn t30_a_right_that_is_missing_ends_the_load_at_once() {
     let embedded = Embedded::start();
     let client = patient(&embedded.bootstrap());
     create(&client, "faults", 1, &[]);
@@ -190,10 +236,14 @@ fn a_right_that_is_missing_ends_the_load_at_once() {
     let place = "topic faults, partition 0, rows 0 to 9: CLUSTER_AUTHORIZATION_FAILED (31)";
     assert!(error.to_string().starts_with(place), "{error}");
     assert_eq!(refused.fired(), 1);
+    Cell::new(30, "a right is missing, the producer alone")
+        .on(Kind::Embedded)
+        .fired(1)
+        .record();
 }
 
 #[test]
-fn a_topic_that_is_deleted_or_created_again_ends_the_load() {
+fn t29_a_topic_that_is_deleted_or_created_again_ends_the_load() {
     for again in [false, true] {
         let embedded = Embedded::start();
         let client = patient(&embedded.bootstrap());
@@ -215,6 +265,10 @@ fn a_topic_that_is_deleted_or_created_again_ends_the_load() {
         );
         assert!(started.elapsed() < Duration::from_secs(15));
     }
+    Cell::new(29, "the topic is deleted, or made anew, the producer alone")
+        .on(Kind::Embedded)
+        .fired(2)
+        .record();
 }
 
 #[test]

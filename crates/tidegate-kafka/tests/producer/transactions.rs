@@ -5,20 +5,42 @@ use std::time::{Duration, Instant};
 
 use tidegate_kafka::producer::{Producer, ProducerConfig, ProducerRecord, Topic, Transactional};
 use tidegate_kafka::{Client, Error, ErrorKind, Isolation, OffsetSpec, read_committed};
+use tidegate_testkit::matrix::{Cell, Counts};
 use tidegate_testkit::{Cluster, services, unique_name};
 
 use crate::common::{SOON, create, patient, small_batches};
 
 /// Runs `test` on an embedded broker of each transaction version, and on the real Kafka that is asked for, if one is.
-fn with_kafka(test: impl Fn(&Client)) {
+fn with_kafka(test: impl Fn(&Client, &Place)) {
     for version in [2, 1, 0] {
         eprintln!("on the embedded broker, transaction.version {version}");
         let cluster = Cluster::embedded_with(|config| config.transaction_version = version);
-        test(&patient(cluster.bootstrap()));
+        let broker = format!("embedded, transaction.version {version}");
+        let bootstrap = cluster.bootstrap().to_owned();
+        test(&patient(&bootstrap), &Place { broker, bootstrap });
     }
     if let Some(bootstrap) = services::kafka() {
         eprintln!("on real Kafka at {bootstrap}");
-        test(&patient(&bootstrap));
+        let broker = services::kafka_name();
+        test(&patient(&bootstrap), &Place { broker, bootstrap });
+    }
+}
+
+/// Where a test runs.
+struct Place {
+    broker: String,
+    bootstrap: String,
+}
+
+impl Place {
+    /// Notes a fault after which the topic must hold these numbers.
+    #[track_caller]
+    fn record(&self, id: u8, fault: &str, topic: &str, numbers: std::ops::Range<u64>) {
+        Cell::new(id, fault)
+            .on_broker(&self.broker)
+            .fired(1)
+            .counts(Counts::of_values(&self.bootstrap, topic, numbers))
+            .record();
     }
 }
 
@@ -104,7 +126,7 @@ fn committed(client: &Client, topic: &str, partition: i32) -> Vec<u64> {
 
 #[test]
 fn what_is_committed_is_there_and_nothing_else() {
-    with_kafka(|client| {
+    with_kafka(|client, _| {
         let (topic, id) = (unique_name("committed"), unique_name("job"));
         create(client, &topic, 3, &[]);
         let mut writer = Writer::open(client, &topic, &id);
@@ -141,7 +163,7 @@ fn what_is_committed_is_there_and_nothing_else() {
 
 #[test]
 fn one_transaction_follows_the_other() {
-    with_kafka(|client| {
+    with_kafka(|client, _| {
         let (topic, id) = (unique_name("following"), unique_name("job"));
         create(client, &topic, 2, &[]);
         let mut writer = Writer::open(client, &topic, &id);
@@ -159,8 +181,8 @@ fn one_transaction_follows_the_other() {
 }
 
 #[test]
-fn the_later_of_two_producers_wins() {
-    with_kafka(|client| {
+fn t06_the_later_of_two_producers_wins() {
+    with_kafka(|client, place| {
         let (topic, id) = (unique_name("fenced"), unique_name("job"));
         create(client, &topic, 1, &[]);
         let mut idle = Writer::open(client, &topic, &id);
@@ -186,12 +208,14 @@ fn the_later_of_two_producers_wins() {
         drop(last);
         let reader = Writer::open(client, &topic, &id);
         reader.expect(client, 0..20);
+        let fault = "a second producer of the same id, the producer alone";
+        place.record(6, fault, &topic, 0..20);
     });
 }
 
 #[test]
 fn an_open_transaction_of_another_producer_hides_nothing() {
-    with_kafka(|client| {
+    with_kafka(|client, _| {
         let topic = unique_name("stranger");
         create(client, &topic, 1, &[]);
         let mut stranger = Writer::open(client, &topic, &unique_name("stranger"));
@@ -218,8 +242,8 @@ fn an_open_transaction_of_another_producer_hides_nothing() {
 
 /// A transaction that its coordinator ended is rolled back; before `transaction.version` 2 it looks as if another instance had taken over.
 #[test]
-fn a_transaction_that_takes_too_long_is_rolled_back() {
-    with_kafka(|client| {
+fn t05_a_transaction_that_takes_too_long_is_rolled_back() {
+    with_kafka(|client, place| {
         let (topic, id) = (unique_name("slow"), unique_name("job"));
         create(client, &topic, 1, &[]);
         let timeout = Duration::from_secs(1);
@@ -255,5 +279,7 @@ fn a_transaction_that_takes_too_long_is_rolled_back() {
         drop(writer);
         let writer = Writer::open(client, &topic, &id);
         writer.expect(client, 0..10);
+        let fault = "a transaction takes longer than it may, the producer alone";
+        place.record(5, fault, &topic, 0..10);
     });
 }

@@ -21,6 +21,9 @@ use crate::bridge::sink::{TopicSink, told};
 /// How long the markers of a transaction that was ended may take to be seen.
 const MARKERS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often a commit looks whether the topic has the partitions it had, besides the last one, which always does.
+const PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What a run of a job is opened with.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -48,6 +51,8 @@ pub struct JobSink {
     positions_topic: String,
     client: Client,
     opened: Instant,
+    /// When it was last seen that the topic has the partitions it had.
+    partitions_seen: Instant,
     seconds_before: f64,
     /// What is written next, but for the place.
     next: JobPosition,
@@ -97,6 +102,7 @@ impl JobSink {
             positions_topic: job.positions_topic.clone(),
             client: client.clone(),
             opened: Instant::now(),
+            partitions_seen: Instant::now(),
             seconds_before: found.as_ref().map_or(0.0, |found| found.seconds),
             next: next_of(job, found.as_ref(), sink.partitions()),
             sink,
@@ -116,6 +122,27 @@ impl JobSink {
         self.next.seconds = self.seconds();
         let job = &self.next.identity.job;
         write(self.sink.producer(), self.positions, job, Some(&self.next))
+    }
+
+    /// Sees that nobody has given the topic more partitions: other people's records of a key would go to another one from then on, and nobody could verify or go
+    /// on with the load.
+    fn check_partitions(&mut self, is_last: bool) -> Result<(), Error> {
+        if !is_last && self.partitions_seen.elapsed() < PARTITIONS_INTERVAL {
+            return Ok(());
+        }
+        let topic = &self.next.identity.topic;
+        // A cluster that cannot say so now is no reason to end a load.
+        let found = self.client.refresh(&[topic]).ok();
+        let found = found.and_then(|view| Some(view.topic(topic).ok()?.partitions.len()));
+        let (then, now) = (self.partitions(), found.unwrap_or(0));
+        if i32::try_from(now).is_ok_and(|now| now > then) {
+            let message = format!(
+                "topic {topic} has {now} partitions now and had {then} when the load began: rows of one key would stand in two of them"
+            );
+            return Err(Error::new(ErrorKind::Topic, message));
+        }
+        self.partitions_seen = Instant::now();
+        Ok(())
     }
 
     /// Waits until the rejected rows of a transaction can be read.
@@ -454,6 +481,7 @@ impl Produce for JobSink {
     }
 
     fn commit(&mut self, position: &LoadPosition, is_complete: bool) -> Result<(), SinkError> {
+        self.check_partitions(is_complete)?;
         self.next.producer_ids = self.producer_ids();
         (self.next.load, self.next.is_complete) = (position.clone(), is_complete);
         // The next transaction may be another producer id's.

@@ -564,11 +564,19 @@ fn why_it_ended(outcome: &mut Outcome, load: &Load<'_>, context: &Context) -> Op
             outcome.status = Status::Interrupted;
             context.interrupt.failure()
         }
+        Some(error) if error.kind() == ErrorKind::Interrupted => {
+            context.interrupt.failure().because(error)
+        }
         // The same command would not go on with another input.
         Some(error) if error.kind() == ErrorKind::InputChanged => {
             return Some(job::failed(error));
         }
-        Some(error) => of_load(error),
+        Some(error) => match context.storage_failure() {
+            Some(failure) if error.kind() == ErrorKind::Sink => {
+                Failure::new(Kind::LocalIo, failure).because(error)
+            }
+            _ => of_load(error),
+        },
         None if outcome.status == Status::Interrupted => context.interrupt.failure(),
         None => return None,
     };

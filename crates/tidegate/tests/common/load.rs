@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate::kafka::{Client, ClientConfig, Isolation, OffsetSpec};
+use tidegate_testkit::matrix::{Cell, Counts};
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::proxy::{ApiKey, Proxy, Rule, Verb};
 use tidegate_testkit::{Cluster, Tidegate};
@@ -114,15 +115,31 @@ impl<'a> Load<'a> {
     /// Every one of [`ROWS`] rows is committed once, in the order of the file.
     #[track_caller]
     pub(crate) fn check(&self) {
+        self.check_rows(ROWS);
+    }
+
+    /// As [`check`](Self::check), for a file of so many rows.
+    #[track_caller]
+    pub(crate) fn check_rows(&self, rows: u32) {
         let found = self.ticks();
         let wrong = found
             .iter()
             .zip(0..)
             .find(|(tick, row): &(&u64, u64)| *tick != row);
-        assert_eq!((found.len(), wrong), (ROWS as usize, None));
+        assert_eq!((found.len(), wrong), (rows as usize, None));
         let verified = ["verify", &self.file, "-t", &self.topic];
         let verified = on(self.cluster, verified).run();
         assert_eq!(verified.code, Some(0), "{verified}");
+    }
+
+    /// What is committed of the file's rows, the first of which is row 0, as somebody else's client finds it.
+    pub(crate) fn counts(&self, rows: u32) -> Counts {
+        Counts::of_keys(self.cluster.bootstrap(), &self.topic, 0..u64::from(rows))
+    }
+
+    /// A cell of the fault matrix, on this broker.
+    pub(crate) fn cell(&self, id: u8, fault: &str) -> Cell {
+        Cell::new(id, fault).on(self.cluster.kind())
     }
 
     /// Behind the last record of the topic, and behind the last that no open transaction hides.

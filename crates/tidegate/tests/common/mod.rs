@@ -114,6 +114,38 @@ pub(crate) fn usage(ticks: u32, containers: u32) -> String {
     text
 }
 
+/// Whether there is a program of this name.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    { folders }.any(|folder| folder.join(program).is_file())
+}
+
+/// What only root may do: mount, and make network namespaces.
+pub(crate) struct Privilege;
+
+impl Privilege {
+    /// None for whoever may not, who is told so. That is no failure even where nothing may be skipped: tests need not run as root.
+    pub(crate) fn root() -> Option<Self> {
+        if rustix::process::geteuid().is_root() {
+            return Some(Self);
+        }
+        Self::missing("root");
+        None
+    }
+
+    /// Says that a test is skipped for want of a right.
+    pub(crate) fn missing(right: &str) {
+        eprintln!("skipped: needs {right}");
+    }
+}
+
+/// The binary, run by a shell that does this before.
+pub(crate) fn behind(preparation: &str) -> Tidegate {
+    let script = format!("{preparation}; exec \"$0\" \"$@\"");
+    Tidegate::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_tidegate")])
+}
+
 /// The file this all began with, where it lies beside the checkout.
 pub(crate) fn hots() -> Option<(PathBuf, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/hots");
