@@ -19,6 +19,7 @@ use tidegate::kafka::{
     Client, ClientConfig, Consumer, ConsumerConfig, GroupConfig, GroupKind, GroupProtocol,
 };
 use tidegate_broker::Action;
+use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::proxy::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
@@ -65,6 +66,14 @@ fn work_off(cluster: &Cluster, topic: &str, group: &str, protocol: &str, records
     on(cluster, arguments).args(["-X", protocol]).exits(0);
 }
 
+/// One fault, and what a wait ended with.
+fn cell(cluster: &Cluster, fault: &str, done: &Finished) -> Cell {
+    Cell::new(31, fault)
+        .on(cluster.kind())
+        .fired(1)
+        .code(done.code)
+}
+
 /// That a balance ended as behind, with a table, and a hint that says why.
 #[track_caller]
 fn is_behind(done: &Finished, hint: &str) {
@@ -88,11 +97,18 @@ fn t31_a_group_that_is_not_there_or_has_no_members_is_told_of() {
             .run()
         };
         let group = cluster.unique("nobody");
-        is_behind(&balance(&group), &format!("there is no group {group}"));
+        let nobody = balance(&group);
+        is_behind(&nobody, &format!("there is no group {group}"));
+        let mut cell = cell(
+            cluster,
+            "a group that is not there, or has no members",
+            &nobody,
+        );
         for (_, protocol) in protocols(cluster.bootstrap()) {
             let group = cluster.unique("empty");
             work_off(cluster, &topic, &group, protocol, "5");
             is_behind(&balance(&group), "has no members: start its consumers");
+            cell = cell.fired(1);
             // Whoever is held back by it is told the same.
             let (folder, held) = (Folder::new(), cluster.unique("held"));
             let file = folder.file("usage.csv", usage(20, 1));
@@ -107,6 +123,7 @@ fn t31_a_group_that_is_not_there_or_has_no_members_is_told_of() {
             work_off(cluster, &topic, &group, protocol, "7");
             on(cluster, ["balance", "-g", &group, "-t", &topic]).exits(0);
         }
+        cell.record();
     });
 }
 
@@ -154,7 +171,11 @@ fn t31_a_group_that_rebalances_is_told_of() {
             })
             .unwrap();
             let arguments = ["balance", "-g", &group, "-t", &topic, "--timeout", "0s"];
-            is_behind(&on(cluster, arguments).run(), "is rebalancing, members");
+            let rebalancing = on(cluster, arguments).run();
+            is_behind(&rebalancing, "is rebalancing, members");
+            let protocol = format!("{protocol:?}").to_lowercase();
+            let fault = format!("a group that rebalances, {protocol} protocol");
+            cell(cluster, &fault, &rebalancing).record();
         }
     });
 }
@@ -196,6 +217,14 @@ impl Change {
         }
     }
 
+    fn name(self) -> &'static str {
+        match self {
+            Self::SetBack => "a group is set back while it is waited for",
+            Self::OffsetsDeleted => "the commits of a group are deleted while it is waited for",
+            Self::GroupDeleted => "a group is deleted while it is waited for",
+        }
+    }
+
     fn hint(self) -> &'static str {
         match self {
             Self::SetBack => "was set back, in partition 0 from 8 to 3",
@@ -231,6 +260,8 @@ fn t31_a_group_that_is_set_back_or_deleted_is_told_of() {
             }
             for (change, group, wait, proxy, before, looks) in waits {
                 let done = wait.finish();
+                let fault = format!("{}, {protocol}", change.name());
+                let cell = cell(cluster, &fault, &done);
                 assert!(looks.fired() > before + 1, "nobody looked again");
                 is_behind(&done, change.hint());
                 let warned = done.stderr.contains("the group went back from 8 to");
@@ -244,6 +275,7 @@ fn t31_a_group_that_is_set_back_or_deleted_is_told_of() {
                 };
                 work_off(cluster, &topic, &group, protocol, rest);
                 on(cluster, ["balance", "-g", &group, "-t", &topic]).exits(0);
+                cell.record();
             }
         }
     });
@@ -289,6 +321,9 @@ fn t31_a_group_whose_commits_expire_is_told_of() {
             done.stderr.contains("went back from 8 to nothing"),
             "{done}"
         );
+        let cell = Cell::new(31, "the commits of a group expire while it is waited for");
+        let cell = cell.on(Kind::Real).fired(1).code(done.code);
+        cell.record();
     }
 }
 
