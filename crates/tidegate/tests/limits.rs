@@ -103,10 +103,25 @@ impl FalseClock {
         let environment = [
             format!("export FAKETIME_TIMESTAMP_FILE={file}"),
             "export FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-            "export LD_PRELOAD=$(faketime +0 printenv LD_PRELOAD)".to_owned(),
+            "export LD_PRELOAD=$(faketime -f +0s printenv LD_PRELOAD)".to_owned(),
         ];
         behind(&environment.join("; ")).args(arguments)
     }
+}
+
+/// How many records of a load have a time that is at least half a day off, before (-1) or behind (1) now.
+fn records_off(load: &Load<'_>, side: i64) -> u64 {
+    const HALF_A_DAY: i64 = 12 * 60 * 60 * 1_000;
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_millis()).unwrap();
+    let found = common::records(load.cluster, &load.topic);
+    let times = found
+        .iter()
+        .map(|record| record["timestamp"].as_i64().unwrap());
+    times
+        .filter(|time| (time - now) * side > HALF_A_DAY)
+        .count() as u64
 }
 
 /// The wall clock goes a day back, in mid-run and while the load is held, and then forth.
@@ -149,6 +164,9 @@ fn t32_a_wall_clock_that_jumps_a_day_changes_no_deadline() {
         consumer.args(["--max", &rows]).exits(0);
         let ended = running.finish().exits(0);
         load.check();
+        // What was sent meanwhile has the time of the day before, and what was sent later has not.
+        let off = records_off(&load, -1);
+        assert!(0 < off && off < u64::from(ROWS), "{off} records");
         load.cell(32, "the wall clock jumps a day back, and forth again")
             .fired(2)
             .counts(load.counts(ROWS))
@@ -180,6 +198,8 @@ fn t32_a_wall_clock_that_is_a_day_ahead_is_told_by_a_broker_that_minds() {
         assert!(matches!(ended.code, Some(0 | 7)), "{ended}");
         if ended.code == Some(7) {
             assert!(ended.stderr.contains("INVALID_TIMESTAMP"), "{ended}");
+        } else {
+            assert_eq!(records_off(&load, 1), u64::from(ROWS), "{ended}");
         }
         load.complete_whatever_is_there();
         load.cell(32, "the wall clock is a day ahead")
