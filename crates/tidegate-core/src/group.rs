@@ -32,7 +32,7 @@ use crate::seen::{SeenGroups, digest_of};
 use crate::{Error, ErrorKind, Result};
 
 /// A group that is complete.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Complete {
     pub(crate) rows: u32,
     pub(crate) first: Position,

@@ -10,7 +10,7 @@ use crate::around::Surroundings;
 use crate::digest::PrefixDigest;
 use crate::encode::{CellError, ENCODING_HINT, Op, SchemaIds, ValueFormat, confluent_header};
 use crate::error::ErrorPosition;
-use crate::group::{GroupStep, Grouping};
+use crate::group::{Complete, GroupStep, Grouping};
 use crate::key::KeyBuffer;
 use crate::position::InputEnd;
 use crate::produce::Headers;
@@ -56,6 +56,17 @@ pub enum Step<'a> {
     End,
 }
 
+/// What [`RecordStream::advance`] came to, with nothing borrowed and nothing moved: a record is put together where it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// [`RecordStream::record`].
+    Record,
+    /// [`RecordStream::bad`].
+    Bad,
+    Idle,
+    End,
+}
+
 /// Makes records of the rows of an input, by a plan.
 ///
 /// ```
@@ -85,11 +96,15 @@ pub struct RecordStream<'p, R> {
     plan: &'p RecordPlan,
     /// How many bytes of `value` are the header that all values share.
     header_len: usize,
+    /// The value of the record given last; what is behind it means nothing.
     value: Vec<u8>,
+    value_len: usize,
     key: KeyBuffer,
     around: Surroundings,
     bad: Vec<BadRow>,
     grouping: Grouping,
+    /// The group that was given last.
+    group: Complete,
     /// The first row of the record that is the last of the input, where that is marked; 0 for none.
     marked: u64,
     /// Whether that record was given, by this stream or one before it.
@@ -132,6 +147,8 @@ impl<'p, R: Read> RecordStream<'p, R> {
         Ok(Self {
             header_len: value.len(),
             grouping: Grouping::new(reader.mark(), end, hold_last, key.clone()),
+            value_len: 0,
+            group: Complete::default(),
             value,
             key,
             around: Surroundings::default(),
@@ -154,11 +171,66 @@ impl<'p, R: Read> RecordStream<'p, R> {
     )]
     #[inline]
     pub fn next(&mut self) -> Result<Step<'_>> {
-        let plan = self.plan;
-        match &plan.shape {
-            Shape::Row { .. } => self.next_row(),
-            Shape::Group { .. } => self.next_group(),
+        Ok(match self.advance()? {
+            Given::Record => Step::Record(self.record()),
+            Given::Bad => Step::Bad(&self.bad),
+            Given::Idle => Step::Idle,
+            Given::End => Step::End,
+        })
+    }
+
+    /// What [`next`](Self::next) does, for callers that ask for the record themselves.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    #[inline]
+    pub(crate) fn advance(&mut self) -> Result<Given> {
+        if self.plan.is_grouped() {
+            self.advance_group()
+        } else {
+            self.advance_row()
         }
+    }
+
+    /// The record that was given last. Means nothing after anything else.
+    #[inline]
+    pub(crate) fn record(&mut self) -> EncodedRecord<'_> {
+        if self.plan.is_grouped() {
+            return self.record_of_group();
+        }
+        let row = self.reader.current();
+        let (first, end) = (row.start(), row.end());
+        EncodedRecord {
+            key: self.key.key(self.plan, &row),
+            value: &self.value[..self.value_len],
+            headers: self.around.headers(&self.plan.around),
+            timestamp: self.around.timestamp(),
+            rows: 1,
+            first_row: first.row + 1,
+            last_row: first.row + 1,
+            first_line: first.line,
+            end,
+        }
+    }
+
+    fn record_of_group(&self) -> EncodedRecord<'_> {
+        let group = self.group;
+        EncodedRecord {
+            key: self.grouping.key(),
+            value: &self.value[..self.value_len],
+            headers: self.grouping.around().headers(&self.plan.around),
+            timestamp: self.grouping.around().timestamp(),
+            rows: group.rows,
+            first_row: group.first.row + 1,
+            last_row: group.end.row,
+            first_line: group.first.line,
+            end: group.end,
+        }
+    }
+
+    /// The rejected rows that were given last.
+    pub(crate) fn bad(&self) -> &[BadRow] {
+        &self.bad
     }
 
     /// Where a later stream may begin to give exactly what this one has not given yet: behind the last record or rejected row, and, with
@@ -253,52 +325,54 @@ impl<'p, R: Read> RecordStream<'p, R> {
     }
 
     #[inline]
-    fn next_row(&mut self) -> Result<Step<'_>> {
+    fn advance_row(&mut self) -> Result<Given> {
         match self.reader.advance(None)? {
             Advance::Row => {}
             Advance::Bad(bad) => {
                 self.rows_read += 1;
-                return Ok(only(*bad, &mut self.bad));
+                return Ok(self.reject(*bad));
             }
-            Advance::Idle => return Ok(Step::Idle),
-            Advance::End => return Ok(Step::End),
+            Advance::Idle => return Ok(Given::Idle),
+            Advance::End => return Ok(Given::End),
         }
         self.rows_read += 1;
-        self.value.truncate(self.header_len);
         let row = self.reader.current();
-        let Shape::Row { ops } = self.plan.shape(row.number() == self.marked) else {
-            unreachable!("a row of its own makes no group");
-        };
-        if let Err(error) = self.plan.encode(ops, &row, &mut self.value) {
-            return Ok(only(bad_cell(self.plan, ops, &row, error), &mut self.bad));
+        let quick = self.plan.quick.as_ref();
+        let quick = quick.and_then(|quick| quick.encode(&row, &mut self.value, self.header_len));
+        if let Some(end) = quick {
+            self.value_len = end;
+        } else if let Err(bad) = self.encode() {
+            return Ok(self.reject(bad));
         }
+        let row = self.reader.current();
         if let Err(bad) = self.key.fill(self.plan, &row) {
-            return Ok(only(bad, &mut self.bad));
+            return Ok(self.reject(bad));
         }
         if !self.plan.around.is_nothing()
             && let Err(bad) = self.around.fill(self.plan, &row)
         {
-            return Ok(only(bad, &mut self.bad));
+            return Ok(self.reject(bad));
         }
-        let (first, end) = (row.start(), row.end());
         if self.plan.marks_last() {
+            let first = row.start();
             self.note_last(first)?;
         }
-        let row = self.reader.current();
-        Ok(Step::Record(EncodedRecord {
-            key: self.key.key(self.plan, &row),
-            value: &self.value,
-            headers: self.around.headers(&self.plan.around),
-            timestamp: self.around.timestamp(),
-            rows: 1,
-            first_row: first.row + 1,
-            last_row: first.row + 1,
-            first_line: first.line,
-            end,
-        }))
+        Ok(Given::Record)
     }
 
-    fn next_group(&mut self) -> Result<Step<'_>> {
+    /// Runs the plan's operations over the row at hand.
+    fn encode(&mut self) -> std::result::Result<(), BadRow> {
+        let row = self.reader.current();
+        let Shape::Row { ops } = self.plan.shape(row.number() == self.marked) else {
+            unreachable!("a row of its own makes no group");
+        };
+        self.value.truncate(self.header_len);
+        let encoded = self.plan.encode(ops, &row, &mut self.value);
+        self.value_len = self.value.len();
+        encoded.map_err(|error| bad_cell(self.plan, ops, &row, error))
+    }
+
+    fn advance_group(&mut self) -> Result<Given> {
         self.bad.clear();
         let group = match self
             .grouping
@@ -307,10 +381,10 @@ impl<'p, R: Read> RecordStream<'p, R> {
             GroupStep::Complete(group) => group,
             GroupStep::Rejected => {
                 self.rows_read += self.bad.len() as u64;
-                return Ok(Step::Bad(&self.bad));
+                return Ok(Given::Bad);
             }
-            GroupStep::Idle => return Ok(Step::Idle),
-            GroupStep::End => return Ok(Step::End),
+            GroupStep::Idle => return Ok(Given::Idle),
+            GroupStep::End => return Ok(Given::End),
         };
         self.rows_read += u64::from(group.rows);
         if self.plan.marks_last() {
@@ -318,26 +392,17 @@ impl<'p, R: Read> RecordStream<'p, R> {
         }
         self.value.truncate(self.header_len);
         self.grouping.put_value(self.plan.format, &mut self.value);
-        Ok(Step::Record(EncodedRecord {
-            key: self.grouping.key(),
-            value: &self.value,
-            headers: self.grouping.around().headers(&self.plan.around),
-            timestamp: self.grouping.around().timestamp(),
-            rows: group.rows,
-            first_row: group.first.row + 1,
-            last_row: group.end.row,
-            first_line: group.first.line,
-            end: group.end,
-        }))
+        (self.value_len, self.group) = (self.value.len(), group);
+        Ok(Given::Record)
     }
-}
 
-/// A step of one bad row.
-#[cold]
-fn only(bad: BadRow, rows: &mut Vec<BadRow>) -> Step<'_> {
-    rows.clear();
-    rows.push(bad);
-    Step::Bad(rows)
+    /// Gives one bad row.
+    #[cold]
+    fn reject(&mut self, bad: BadRow) -> Given {
+        self.bad.clear();
+        self.bad.push(bad);
+        Given::Bad
+    }
 }
 
 fn check_header(expected: &Header, found: &Header) -> Result<()> {

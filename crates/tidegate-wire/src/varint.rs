@@ -21,6 +21,7 @@ pub(crate) fn unsigned_len(value: u64) -> usize {
     match value {
         0..0x80 => 1,
         0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
         _ => (64 - value.leading_zeros() as usize).div_ceil(7),
     }
 }
@@ -52,18 +53,18 @@ impl<'a> Slot<'a> {
         Self { bytes, at: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_byte(&mut self, byte: u8) {
         self.bytes[self.at] = byte;
         self.at += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_signed(&mut self, value: i64) {
         self.put_unsigned(zigzag(value));
     }
 
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the low 7 bits are what is wanted"
@@ -72,6 +73,10 @@ impl<'a> Slot<'a> {
         match value {
             0..0x80 => self.put_byte(value as u8),
             0x80..0x4000 => self.put_array([value as u8 | 0x80, (value >> 7) as u8]),
+            0x4000..0x20_0000 => {
+                let low = [value as u8 | 0x80, (value >> 7) as u8 | 0x80];
+                self.put_array([low[0], low[1], (value >> 14) as u8]);
+            }
             _ => {
                 while value >= 0x80 {
                     self.put_byte(value as u8 | 0x80);
@@ -82,14 +87,14 @@ impl<'a> Slot<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
         self.bytes[self.at..self.at + N].copy_from_slice(&bytes);
         self.at += N;
     }
 
     /// Puts `bytes` behind their length, or -1 for none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_nullable(&mut self, bytes: Option<&[u8]>) {
         match bytes {
             Some(bytes) => {

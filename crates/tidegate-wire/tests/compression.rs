@@ -229,7 +229,7 @@ fn a_body_that_does_not_shrink_stays_as_it_is() {
         let spare = body.compress(&mut compressor, codec, Vec::with_capacity(64));
         assert_eq!(body, before, "{codec}");
         assert!(
-            spare.is_empty() && spare.capacity() >= 64,
+            spare.capacity() >= 64,
             "the spare buffer comes back for reuse"
         );
 

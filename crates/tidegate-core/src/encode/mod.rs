@@ -9,6 +9,7 @@ pub(crate) mod collection;
 pub(crate) mod decimal;
 mod format;
 pub(crate) mod kind;
+mod quick;
 pub(crate) mod scalar;
 pub(crate) mod time;
 pub(crate) mod value;
@@ -26,6 +27,7 @@ pub use decimal::Rounding;
 pub use format::CellFormat;
 pub(crate) use format::{NullTokens, PLAIN_CELLS};
 pub(crate) use kind::Kind;
+pub(crate) use quick::Quick;
 use scalar::Problem;
 use value::{AvroWriter, ValueWriter};
 pub use written_time::TimeAmbiguity;
@@ -358,10 +360,16 @@ impl PutConstant for AvroWriter<'_> {
     }
 }
 
+/// Maps small numbers of either sign to small numbers without one, as Avro has them.
+#[inline]
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
 /// Appends an Avro int or long.
 #[inline]
 pub(crate) fn put_long(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    let mut rest = zigzag(value);
     let mut bytes = [0_u8; 10];
     let mut len = 0;
     while rest > 0x7f {

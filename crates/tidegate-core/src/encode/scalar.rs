@@ -40,22 +40,54 @@ pub(crate) fn long(text: &[u8]) -> Result<i64, Problem> {
         [b'+', digits @ ..] => (false, digits),
         digits => (false, digits),
     };
-    if digits.is_empty() {
-        return Err(Problem::NotWrittenAsOne);
-    }
-    if digits.len() > 18 {
-        return long_checked(negative, digits);
-    }
-    // Eighteen digits cannot overflow.
-    let mut value: i64 = 0;
-    for digit in digits {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return Err(Problem::NotWrittenAsOne);
+    let value = match digits.len() {
+        1..=8 => eight_digits(last_eight(digits), digits.len()),
+        9..=16 => {
+            let (high, low) = digits.split_at(digits.len() - 8);
+            let high = eight_digits(last_eight(high), high.len());
+            let low = eight_digits(last_eight(low), 8);
+            high.zip(low).map(|(high, low)| high * 100_000_000 + low)
         }
-        value = value * 10 + i64::from(digit);
-    }
+        0 => None,
+        _ => return long_checked(negative, digits),
+    };
+    let value = value.ok_or(Problem::NotWrittenAsOne)?.cast_signed();
     Ok(if negative { -value } else { value })
+}
+
+/// The last bytes of a text of 1 to 8 bytes, the last one highest; zeros below them where there are fewer than eight.
+#[inline]
+fn last_eight(text: &[u8]) -> u64 {
+    let missing = 8 * (8 - text.len().min(8));
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        // They overlap where there are fewer than eight, and agree there.
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return u64::from(last) << 32 | u64::from(first) << missing;
+    }
+    match *text {
+        [a] => u64::from(a) << 56,
+        [a, b] => u64::from(a) << 48 | u64::from(b) << 56,
+        [a, b, c] => u64::from(a) << 40 | u64::from(b) << 48 | u64::from(c) << 56,
+        _ => 0,
+    }
+}
+
+/// The number that the highest `count` bytes are the digits of, the highest byte the last one; all below are zero. `None` if they are no digits.
+/// All at once: neighbours become numbers of two digits, then of four, then of eight.
+#[inline]
+fn eight_digits(text: u64, count: usize) -> Option<u64> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let missing = 8 * (8 - count);
+    let digits = text ^ (ONES * u64::from(b'0')) << missing;
+    // A byte above nine has its high bit, or gets it.
+    if (digits | ((digits & (ONES * 0x7f)) + ONES * 0x76)) & (ONES * 0x80) != 0 {
+        return None;
+    }
+    let pairs = (digits * 10) + (digits >> 8);
+    const EVEN_PAIRS: u64 = 0x0000_00ff_0000_00ff;
+    let high = (pairs & EVEN_PAIRS).wrapping_mul(100 + (1_000_000 << 32));
+    let low = (pairs >> 16 & EVEN_PAIRS).wrapping_mul(1 + (10_000 << 32));
+    Some(high.wrapping_add(low) >> 32)
 }
 
 #[cold]
@@ -103,14 +135,15 @@ pub(crate) fn double(text: &[u8]) -> Result<f64, Problem> {
 /// mantissa of a double and so does the power of ten, so that one division gives the nearest double (Clinger 1990). `None` for all
 /// else, which is then read in full.
 #[inline]
-fn short_double(text: &[u8]) -> Option<f64> {
-    const POWERS: [f64; 16] = [
-        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-    ];
+pub(crate) fn short_double(text: &[u8]) -> Option<f64> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
     };
+    if (1..=8).contains(&digits.len()) {
+        let value = tiny_double(digits)?;
+        return Some(if negative { -value } else { value });
+    }
     if digits.len() > 16 {
         return None;
     }
@@ -135,6 +168,34 @@ fn short_double(text: &[u8]) -> Option<f64> {
     }
     let value = value as f64 / POWERS[decimals];
     Some(if negative { -value } else { value })
+}
+
+/// The powers of ten that a double holds exactly, as far as they are needed.
+const POWERS: [f64; 16] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+
+/// As [`short_double`], of 1 to 8 bytes without a sign: all digits at once.
+#[inline]
+fn tiny_double(text: &[u8]) -> Option<f64> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const LOW_BITS: u64 = ONES * 0x7f;
+    let word = last_eight(text);
+    let difference = word ^ (ONES * u64::from(b'.'));
+    let points = !(((difference & LOW_BITS) + LOW_BITS) | difference) & !LOW_BITS;
+    if points == 0 {
+        return eight_digits(word, text.len()).map(|value| value as f64);
+    }
+    // The first point is taken out, and what stands before it moved up; another one is no digit.
+    let point_at = points.trailing_zeros() - 7;
+    let before = word & ((1 << point_at) - 1);
+    let behind = word & (u64::MAX << point_at << 8);
+    if text.len() == 1 {
+        return None;
+    }
+    let value = eight_digits(before << 8 | behind, text.len() - 1)?;
+    let decimals = 7 - point_at / 8;
+    Some(value as f64 / POWERS[decimals as usize])
 }
 
 /// As [`double`], in single precision.

@@ -22,7 +22,7 @@ use crate::publish::inputs::Inputs;
 use crate::publish::{CommitCadence, HoldOn, PublishOptions, sink_failed};
 use crate::read::{BadRow, BadRowKind, Place, ReadCounts, Source};
 use crate::receipt::{RecordCounts, RowCounts, Status};
-use crate::records::{EncodedRecord, RecordStream, Step};
+use crate::records::{EncodedRecord, Given, RecordStream, Step};
 use crate::rejects::{self, RejectSummary, Rejects};
 use crate::{Error, ErrorKind, Result};
 
@@ -296,8 +296,8 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
             }
             // Whether there is another record is found out first: the last one of an input needs no room behind it.
             let held_at = self.is_held().then(|| stream.place()).transpose()?;
-            match stream.next()? {
-                Step::Record(record) => {
+            match stream.advance()? {
+                Given::Record => {
                     if let Some(place) = held_at {
                         // The group sees what is committed only, and no transaction stays open while nothing is sent.
                         self.commit(&place, false)?;
@@ -306,12 +306,13 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                             return Ok(true);
                         }
                     }
-                    self.append(&record)?;
+                    self.append(&stream.record())?;
                     if self.is_commit_due() {
                         self.commit(&stream.place()?, false)?;
                     }
                 }
-                Step::Bad(rows) => {
+                Given::Bad => {
+                    let rows = stream.bad();
                     let blamed = rows.iter().any(|row| row.kind != BadRowKind::Group);
                     let before = (self.rows, self.rejects.position());
                     let rejected = self.reject(rows);
@@ -336,11 +337,11 @@ impl<'a, 'h, P: Produce> Attempt<'a, 'h, P> {
                     }
                 }
                 // What was appended is not to wait for what may never come.
-                Step::Idle => {
+                Given::Idle => {
                     self.poll()?;
                     self.look_at_the_clock();
                 }
-                Step::End => return Ok(false),
+                Given::End => return Ok(false),
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use std::io::{self, Read};
 
+use super::scan::BLOCK;
 use crate::limits::READ_BUFFER;
 
-/// Readable bytes behind the window, so that whole words may be loaded up to its end. Their content means nothing.
-pub(super) const PADDING: usize = 8;
+/// Readable bytes behind the window, so that whole blocks may be loaded up to its end. Their content means nothing.
+pub(super) const PADDING: usize = BLOCK;
 
 /// A window that moves over the input and grows with the row at hand.
 #[derive(Debug)]

@@ -30,6 +30,7 @@ mod format;
 mod header;
 pub(crate) mod reader;
 mod row;
+mod scan;
 mod split;
 mod trail;
 

@@ -41,6 +41,20 @@ impl<'a> Row<'a> {
         &self.data[bounds.start..bounds.end]
     }
 
+    /// A field, and all that the row has from its first byte on.
+    #[inline]
+    pub(crate) fn field_and_rest(&self, index: usize) -> (&'a [u8], &'a [u8]) {
+        let bounds = self.bounds[index];
+        let rest = &self.data[bounds.start..];
+        (&rest[..bounds.end - bounds.start], rest)
+    }
+
+    /// As many bytes as all fields have together, at most.
+    #[inline]
+    pub(crate) fn len_of_text(&self) -> usize {
+        self.data.len()
+    }
+
     /// All fields, in the order of the header.
     pub fn fields(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         let data = self.data;

@@ -1,6 +1,6 @@
 //! The splitter: finds where a row and its fields end.
 //!
-//! It is written for the common row, which holds no quote: eight bytes at a time are tested for the four bytes that matter, and fields are
+//! It is written for the common row, which holds no quote: a block of bytes at a time is tested for the four bytes that matter, and fields are
 //! bounds into the buffer, without copying. A quote switches to the careful states, until its row ends. Work goes on where it stopped when more
 //! bytes arrive, so that no byte is looked at twice.
 //!
@@ -11,6 +11,7 @@
 use memchr::{memchr, memchr2};
 
 use super::row::FieldBounds;
+use super::scan::{BLOCK, Scanner};
 use super::{CsvFormat, Ragged};
 use crate::limits::MAX_COLUMNS;
 
@@ -73,9 +74,10 @@ pub(super) struct Splitter {
     trim: bool,
     /// There is more to look for than the four bytes.
     is_careful: bool,
-    delimiters: u64,
-    quotes: u64,
+    scanner: Scanner,
+    /// The first `found` of them are fields of the row.
     bounds: Vec<FieldBounds>,
+    found: usize,
     /// Fields beyond these are counted, not kept: a row of delimiters alone must not take 16 times its size.
     kept_fields: usize,
     surplus_fields: usize,
@@ -88,17 +90,11 @@ pub(super) struct Splitter {
     /// Where what was escaped last ends: a blank before that is text.
     escaped_to: usize,
     fault: Option<Fault>,
-    /// All words seen, or-ed: no high bit in it means that the row is ASCII.
-    seen: u64,
+    /// Where bytes were seen that are not ASCII, or-ed.
+    high: u64,
     has_quotes: bool,
     has_doubled_quotes: bool,
 }
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
-const LINE_FEEDS: u64 = ONES * b'\n' as u64;
-const CARRIAGE_RETURNS: u64 = ONES * b'\r' as u64;
 
 impl Splitter {
     pub(super) fn new(format: &CsvFormat) -> Self {
@@ -109,10 +105,9 @@ impl Splitter {
             specials: Specials::of(format),
             trim,
             is_careful: trim || format.escape.is_some(),
-            delimiters: ONES * u64::from(delimiter),
-            // Without a quote the delimiter is looked for twice.
-            quotes: ONES * u64::from(format.quote.unwrap_or(delimiter)),
+            scanner: Scanner::new(delimiter, format.quote),
             bounds: Vec::new(),
+            found: 0,
             kept_fields: MAX_COLUMNS + 1,
             surplus_fields: 0,
             unescaped: Vec::new(),
@@ -121,7 +116,7 @@ impl Splitter {
             field_start: 0,
             escaped_to: 0,
             fault: None,
-            seen: 0,
+            high: 0,
             has_quotes: false,
             has_doubled_quotes: false,
         }
@@ -130,25 +125,27 @@ impl Splitter {
     /// How many fields of a row are kept: one more than the header has, so that the first surplus one can be shown.
     pub(super) fn keep_fields(&mut self, count: usize) {
         self.kept_fields = count;
+        self.bounds.truncate(count);
+        self.found = self.found.min(count);
     }
 
     /// How many fields the row has, kept or not.
     #[inline]
     pub(super) fn fields(&self) -> usize {
-        self.bounds.len() + self.surplus_fields
+        self.found + self.surplus_fields
     }
 
     /// Begins a new row.
     #[inline]
     pub(super) fn begin(&mut self) {
-        self.bounds.clear();
+        self.found = 0;
         self.surplus_fields = 0;
         self.state = State::Plain;
         self.at = 0;
         self.field_start = 0;
         self.escaped_to = 0;
         self.fault = None;
-        self.seen = 0;
+        self.high = 0;
         self.has_quotes = false;
         self.has_doubled_quotes = false;
     }
@@ -156,13 +153,13 @@ impl Splitter {
     /// The fields of the row, as bounds into its raw bytes, or into [`unescaped`](Self::unescape) once that was called.
     #[inline]
     pub(super) fn bounds(&self) -> &[FieldBounds] {
-        &self.bounds
+        &self.bounds[..self.found]
     }
 
     /// True when all bytes of the row are known to be ASCII.
     #[inline]
     pub(super) fn ascii(&self) -> bool {
-        self.seen & HIGH_BITS == 0 && !self.has_quotes
+        self.high == 0 && !self.has_quotes
     }
 
     /// True when a quote was seen in the row, so that it may hold line ends.
@@ -218,7 +215,7 @@ impl Splitter {
         Found::Broken { open }
     }
 
-    /// Goes on with the row until it ends or the bytes do (then `None`). `bytes` starts where the row does and is readable for a word
+    /// Goes on with the row until it ends or the bytes do (then `None`). `bytes` starts where the row does and is readable for a block
     /// beyond `limit`; `is_last` says that nothing follows `limit`.
     #[inline]
     pub(super) fn advance(&mut self, bytes: &[u8], limit: usize, is_last: bool) -> Option<Found> {
@@ -236,62 +233,68 @@ impl Splitter {
         }
     }
 
-    /// The high bit of each byte of the word that is a delimiter, quote or line end. Exact, unlike the usual test for a zero byte, which
-    /// may also mark bytes behind the first hit.
-    #[inline]
-    fn hits(&self, word: u64) -> u64 {
-        let miss = |pattern: u64| {
-            let difference = word ^ pattern;
-            ((difference & LOW_BITS) + LOW_BITS) | difference
-        };
-        let missed =
-            miss(self.delimiters) & miss(LINE_FEEDS) & miss(self.quotes) & miss(CARRIAGE_RETURNS);
-        !missed & HIGH_BITS
-    }
-
     #[inline]
     fn plain(&mut self, bytes: &[u8], limit: usize, is_last: bool) -> Next {
-        let delimiter = self.specials.delimiter;
-        let mut field_start = self.field_start;
-        let mut seen = self.seen;
-        let mut word_at = self.at;
-        while word_at < limit {
-            let Some(chunk) = bytes[word_at..].first_chunk::<8>() else {
-                debug_assert!(false, "the window is padded by a word");
+        let mut block_at = self.at;
+        while block_at < limit {
+            let Some(block) = bytes[block_at..].first_chunk::<BLOCK>() else {
+                debug_assert!(false, "the window is padded by a block");
                 break;
             };
-            let word = u64::from_le_bytes(*chunk);
-            seen |= word;
-            let mut hits = self.hits(word);
-            while hits != 0 {
-                let at = word_at + (hits.trailing_zeros() / 8) as usize;
-                if at >= limit {
-                    break;
-                }
-                let byte = bytes[at];
-                if byte == delimiter {
-                    self.push(field_start, at);
-                    field_start = at + 1;
-                } else {
-                    self.field_start = field_start;
-                    self.seen = seen;
-                    return if byte == b'\n' {
-                        self.end_row(at, 1)
-                    } else {
-                        self.rare(bytes, at, limit, is_last)
-                    };
-                }
-                hits &= hits - 1;
+            let mut found = self.scanner.scan(block);
+            if limit - block_at < BLOCK {
+                let before_limit = (1 << (limit - block_at)) - 1;
+                found.delimiters &= before_limit;
+                found.others &= before_limit;
+                found.high &= before_limit;
             }
-            word_at += 8;
+            // The bits below the lowest one; all of them where there is none.
+            let before = found.others.wrapping_sub(1) & !found.others;
+            self.high |= found.high & before;
+            self.push_all(block_at, found.delimiters & before);
+            if found.others != 0 {
+                let at = block_at + found.others.trailing_zeros() as usize;
+                return if bytes[at] == b'\n' {
+                    self.end_row(at, 1)
+                } else {
+                    self.rare(bytes, at, limit, is_last)
+                };
+            }
+            block_at += BLOCK;
         }
-        self.field_start = field_start;
-        self.seen = seen;
         if is_last {
             return self.end_row(limit, 0);
         }
         self.at = limit;
         Next::More
+    }
+
+    /// Pushes the fields that end at delimiters, which are bits behind `from`.
+    #[inline]
+    fn push_all(&mut self, from: usize, mut delimiters: u64) {
+        let (mut start, mut found) = (self.field_start, self.found);
+        while delimiters != 0 {
+            let Some(bounds) = self.bounds.get_mut(found) else {
+                (self.field_start, self.found) = (start, found);
+                return self.push_with_care(from, delimiters);
+            };
+            let end = from + delimiters.trailing_zeros() as usize;
+            *bounds = FieldBounds { start, end };
+            (start, found) = (end + 1, found + 1);
+            delimiters &= delimiters - 1;
+        }
+        (self.field_start, self.found) = (start, found);
+    }
+
+    /// As [`push_all`](Self::push_all), where there is no room.
+    #[cold]
+    fn push_with_care(&mut self, from: usize, mut delimiters: u64) {
+        while delimiters != 0 {
+            let end = from + delimiters.trailing_zeros() as usize;
+            self.push(self.field_start, end);
+            self.field_start = end + 1;
+            delimiters &= delimiters - 1;
+        }
     }
 
     /// A quote or a carriage return outside quotes.
@@ -321,7 +324,7 @@ impl Splitter {
         while self.at < limit {
             let at = self.at;
             let byte = bytes[at];
-            self.seen |= u64::from(byte);
+            self.high |= u64::from(byte & 0x80);
             if Some(byte) == self.specials.escape {
                 match self.escaped(bytes, at, limit, is_last) {
                     Some(len) => self.at += len,
@@ -495,11 +498,21 @@ impl Splitter {
 
     #[inline]
     fn push(&mut self, start: usize, end: usize) {
-        if self.bounds.len() < self.kept_fields {
-            self.bounds.push(FieldBounds { start, end });
-        } else {
+        if self.found == self.bounds.len() && !self.make_room() {
             self.surplus_fields += 1;
+            return;
         }
+        self.bounds[self.found] = FieldBounds { start, end };
+        self.found += 1;
+    }
+
+    /// Makes room for more fields. `false`: no more are kept.
+    #[cold]
+    fn make_room(&mut self) -> bool {
+        let room = self.kept_fields.min(2 * self.found + 8);
+        let nothing = FieldBounds { start: 0, end: 0 };
+        self.bounds.resize(room.max(self.found), nothing);
+        room > self.found
     }
 
     #[inline]
@@ -515,13 +528,14 @@ impl Splitter {
         match ragged {
             Ragged::Pad if found < columns => {
                 // Bounds of nothing, at the end of the row.
-                let end = self.bounds.last().map_or(0, |last| last.end);
-                let nothing = FieldBounds { start: end, end };
-                self.bounds.resize(columns, nothing);
+                let end = self.bounds().last().map_or(0, |last| last.end);
+                while self.fields() < columns {
+                    self.push(end, end);
+                }
                 true
             }
             Ragged::DropExtra if found > columns => {
-                self.bounds.truncate(columns);
+                self.found = columns;
                 self.surplus_fields = 0;
                 true
             }
@@ -533,7 +547,7 @@ impl Splitter {
     #[cold]
     pub(super) fn unescape(&mut self, raw: &[u8]) {
         self.unescaped.clear();
-        for bounds in &mut self.bounds {
+        for bounds in &mut self.bounds[..self.found] {
             let text = &raw[bounds.start..bounds.end];
             bounds.start = self.unescaped.len();
             self.specials.unescape_into(&mut self.unescaped, text);

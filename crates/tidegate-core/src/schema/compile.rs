@@ -13,7 +13,7 @@ use super::{FieldColumn, PlanRequest, RecordPlan, Shape, encode_as};
 use crate::around::{Around, HeaderPlan, HeaderValue, TimestampChoice, TimestampPlan, ValuePlan};
 use crate::decode;
 use crate::encode::written_time::time_zone;
-use crate::encode::{Cell, Kind, NullTokens, Op, Optional, ValueFormat, put_long};
+use crate::encode::{Cell, Kind, NullTokens, Op, Optional, Quick, ValueFormat, put_long};
 use crate::json::put_string;
 use crate::key::{KeyChoice, KeyPlan, KeyReason};
 use crate::limits::MAX_DEFAULT_DEPTH;
@@ -70,13 +70,16 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
     let mut warnings: Vec<String> = request.header.notes().collect();
     warnings.extend(compiler.unused_columns(&key, &around));
     let field_columns = compiler.field_columns;
+    let null_tokens = NullTokens::from(request.cells);
+    let quick = quick(request.format, &null_tokens, &shape, last_shape.as_ref());
     Ok(RecordPlan {
         format: request.format,
         schema_json: request.schema.to_owned(),
         header: request.header.clone(),
-        null_tokens: request.cells.into(),
+        null_tokens,
         iso_times: request.iso_times,
         shape,
+        quick,
         key,
         field_columns,
         warnings,
@@ -90,6 +93,20 @@ pub(super) fn compile(request: &PlanRequest<'_>) -> Result<RecordPlan> {
         partitioner: request.partitioner,
         avro,
     })
+}
+
+/// The quick way to what a shape makes of a row, where it is of the common kind.
+fn quick(
+    format: ValueFormat,
+    nulls: &NullTokens,
+    shape: &Shape,
+    last_shape: Option<&Shape>,
+) -> Option<Quick> {
+    let is_common = format == ValueFormat::Avro && nulls.is_empty() && last_shape.is_none();
+    match shape {
+        Shape::Row { ops } if is_common => Quick::of(ops),
+        _ => None,
+    }
 }
 
 /// No text may be both true and false.

@@ -15,7 +15,9 @@ mod parts;
 use crate::Result;
 use crate::around::{Around, HeaderChoice, TimestampChoice};
 use crate::encode::value::AvroWriter;
-use crate::encode::{CellError, CellFormat, NullTokens, Op, PLAIN_CELLS, ValueFormat, encode_row};
+use crate::encode::{
+    CellError, CellFormat, NullTokens, Op, PLAIN_CELLS, Quick, ValueFormat, encode_row,
+};
 use crate::json::JsonWriter;
 use crate::key::{KeyChoice, KeyFormat, KeyPlan, KeyReason};
 use crate::partition::Partitioner;
@@ -105,6 +107,8 @@ pub struct RecordPlan {
     pub(crate) null_tokens: NullTokens,
     pub(crate) iso_times: bool,
     pub(crate) shape: Shape,
+    /// The quick way to what the shape makes of a row, where there is one.
+    pub(crate) quick: Option<Quick>,
     pub(crate) key: KeyPlan,
     pub(crate) group_columns: Vec<usize>,
     /// Columns outside the group's array that must be equal in all its rows, and what they are taken for.

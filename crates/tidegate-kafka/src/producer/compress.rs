@@ -58,7 +58,8 @@ fn pack(
     let spare = body.compress(compressor, codec, std::mem::take(scratch));
     let is_compressed = body.compression != Compression::None;
     let large = if is_compressed || body.records.len() < body.records.capacity() / 2 {
-        let exact = body.records.as_slice().to_vec();
+        let mut exact = shared.take_packed(body.records.len());
+        exact.extend_from_slice(&body.records);
         std::mem::replace(&mut body.records, exact)
     } else {
         Vec::new()

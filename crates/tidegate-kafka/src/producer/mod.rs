@@ -265,8 +265,11 @@ impl Producer {
             return Err(misused("no transaction is open: begin one first"));
         }
         let mut buffer = self.shared.take_buffer();
-        // All of it at once: growing in steps would copy what is there.
-        buffer.reserve(self.batch_size);
+        if buffer.capacity() < self.batch_size {
+            // All of it at once: growing in steps would copy what is there.
+            buffer.clear();
+            buffer.reserve(self.batch_size);
+        }
         let opened = Instant::now();
         self.oldest.get_or_insert(opened);
         self.open[slot] = Some(Open {

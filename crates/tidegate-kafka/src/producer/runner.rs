@@ -556,11 +556,13 @@ impl Driver {
             return;
         };
         let records = waiting.body.record_count;
-        // The link is done with it, so its buffer is free; only one that the batch was built in is worth keeping.
-        if let Ok(body) = Arc::try_unwrap(waiting.body)
-            && body.compression == Compression::None
-        {
-            self.shared.give_buffer(body.records);
+        // The link is done with it, so its buffer is free.
+        if let Ok(body) = Arc::try_unwrap(waiting.body) {
+            if body.compression == Compression::None {
+                self.shared.give_buffer(body.records);
+            } else {
+                self.shared.give_packed(body.records);
+            }
         }
         self.shared.settle(Settlement {
             slot: waiting.slot,

@@ -43,7 +43,10 @@ pub(super) struct Settlement {
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// That batches are built in.
     buffers: Mutex<Vec<Vec<u8>>>,
+    /// That compressed batches wait in: memory that is new to a process costs more than the compressed bytes do to copy.
+    packed: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Debug)]
@@ -96,6 +99,7 @@ impl Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
             buffers: Mutex::default(),
+            packed: Mutex::default(),
         }
     }
 
@@ -193,11 +197,33 @@ impl Shared {
         lock(&self.buffers).pop().unwrap_or_default()
     }
 
-    pub(super) fn give_buffer(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut buffers = lock(&self.buffers);
-        if buffers.len() < KEPT_BUFFERS {
-            buffers.push(buffer);
+    /// Takes a buffer back, with whatever is in it.
+    pub(super) fn give_buffer(&self, buffer: Vec<u8>) {
+        keep(&self.buffers, buffer);
+    }
+
+    /// An empty buffer with room for `len` bytes and not for many more.
+    pub(super) fn take_packed(&self, len: usize) -> Vec<u8> {
+        let mut kept = lock(&self.packed);
+        let fitting = |buffer: &Vec<u8>| (len..=len + len / 2).contains(&buffer.capacity());
+        match kept.iter().position(fitting) {
+            Some(index) => kept.swap_remove(index),
+            None => Vec::with_capacity(len + len / 16),
         }
     }
+
+    /// Takes the buffer of a compressed batch back.
+    pub(super) fn give_packed(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        keep(&self.packed, buffer);
+    }
+}
+
+fn keep(buffers: &Mutex<Vec<Vec<u8>>>, buffer: Vec<u8>) {
+    let mut buffers = lock(buffers);
+    if buffers.len() >= KEPT_BUFFERS {
+        // The one that was kept for the longest time, so that sizes that are wanted no more make room.
+        buffers.remove(0);
+    }
+    buffers.push(buffer);
 }

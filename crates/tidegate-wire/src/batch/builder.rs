@@ -23,7 +23,7 @@ pub struct RecordHeader<'a> {
 /// the batch is sent.
 #[derive(Debug)]
 pub struct BatchBuilder {
-    /// Written up to `filled`, zeros behind it.
+    /// Written up to `filled`; what is behind it means nothing.
     records: Vec<u8>,
     filled: usize,
     record_count: u32,
@@ -35,12 +35,12 @@ pub struct BatchBuilder {
 const STRETCH: usize = 4096;
 
 impl BatchBuilder {
-    /// Starts a batch in `buffer`, whose content is dropped and whose capacity is used.
+    /// Starts a batch in `buffer`, whose content is written over and whose capacity is used. The longer it is, the less is left to be
+    /// cleared before it can be written.
     ///
     /// `base_timestamp` is in milliseconds since 1970; records without a timestamp of their own get it.
     #[must_use]
-    pub fn with_buffer(mut buffer: Vec<u8>, base_timestamp: i64) -> Self {
-        buffer.clear();
+    pub fn with_buffer(buffer: Vec<u8>, base_timestamp: i64) -> Self {
         Self {
             records: buffer,
             filled: 0,
@@ -72,10 +72,10 @@ impl BatchBuilder {
         slot.put_signed(record_count);
         slot.put_nullable(key);
         slot.put_nullable(value);
-        slot.put_signed(headers.len() as i64);
-        for header in headers {
-            slot.put_nullable(Some(header.name.as_bytes()));
-            slot.put_nullable(header.value);
+        if headers.is_empty() {
+            slot.put_byte(0);
+        } else {
+            put_headers(&mut slot, headers);
         }
         self.record_count += 1;
         self.max_timestamp = self.max_timestamp.max(Some(timestamp));
@@ -186,6 +186,16 @@ fn nullable_len(bytes: Option<&[u8]>) -> usize {
     })
 }
 
+/// Not part of [`append`](BatchBuilder::append), which is to stay small: most records have none.
+#[inline(never)]
+fn put_headers(slot: &mut Slot<'_>, headers: &[RecordHeader<'_>]) {
+    slot.put_signed(headers.len() as i64);
+    for header in headers {
+        slot.put_nullable(Some(header.name.as_bytes()));
+        slot.put_nullable(header.value);
+    }
+}
+
 fn headers_len(headers: &[RecordHeader<'_>]) -> usize {
     let each = headers
         .iter()
@@ -209,7 +219,7 @@ pub struct BatchBody {
 }
 
 impl BatchBody {
-    /// Compresses the records into `spare`, and returns the buffer that is free afterwards, for reuse.
+    /// Compresses the records into `spare`, and returns the buffer that is free afterwards, for reuse, whatever is in it.
     ///
     /// The uncompressed form stays where compression does not make it smaller or fails; a body that is
     /// compressed already stays as it is. The record batch says what it is, so a reader never notices.
@@ -230,7 +240,6 @@ impl BatchBody {
             std::mem::swap(&mut self.records, &mut spare);
             self.compression = codec;
         }
-        spare.clear();
         spare
     }
 }

@@ -1,20 +1,20 @@
-//! The LZ4 frame format, read and written here around `lz4_flex`'s block functions.
+//! The LZ4 frame format, read and written here. Blocks are written by an encoder of ours ([`block`]), and read by `lz4_flex`'s block functions.
 //!
 //! A frame is a magic number, a descriptor (flags, block size, optional content size and dictionary id, a
 //! checksum byte), blocks each preceded by their length, an end mark and an optional checksum. Kafka's
-//! Java client reads frames whose blocks are independent of each other. The block functions are used
-//! directly because the crate's frame reader reserves megabytes on the word of the descriptor.
+//! Java client reads frames whose blocks are independent of each other. The crate's block functions are used
+//! directly because its frame reader reserves megabytes on the word of the descriptor.
 //!
 //! The optional xxHash checksums of a frame are skipped when reading: the batch's CRC-32C covers
 //! every byte of it. Source: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>.
 
-use lz4_flex::block::{
-    CompressTable, DecompressError, compress_into_with_table, decompress_into_with_dict,
-    get_maximum_output_size,
-};
+mod block;
+
+use lz4_flex::block::{DecompressError, decompress_into_with_dict};
 
 use crate::cursor::Cursor;
 use crate::error::Error;
+use block::{BlockEncoder, MAX_BLOCK_LEN, room_for};
 
 const MAGIC: u32 = 0x184D_2204;
 
@@ -25,10 +25,6 @@ const SKIPPABLE_MAGIC: u32 = 0x184D_2A50;
 /// of the xxHash32 of these two bytes.
 const HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
 
-/// Input bytes of one block: two less than 64 KiB, which lets positions be 16-bit numbers and halves the hash
-/// table.
-const BLOCK_LEN: usize = 65_534;
-
 /// Set in a block's length where the block is stored as it is.
 const STORED_BIT: u32 = 0x8000_0000;
 
@@ -38,42 +34,35 @@ const WINDOW_LEN: usize = 64 * 1024;
 /// One byte of a block's length code makes at most 255 bytes of output.
 const MAX_EXPANSION: usize = 255;
 
-/// LZ4's hash table, reused from block to block.
+/// The tables of the block encoder and a block, used again from block to block.
 pub(super) struct Encoder {
-    table: CompressTable,
+    blocks: BlockEncoder,
+    block: Box<[u8]>,
 }
 
 impl Encoder {
     pub(super) fn new() -> Self {
         Self {
-            table: CompressTable::small(),
+            blocks: BlockEncoder::new(),
+            block: vec![0; room_for(MAX_BLOCK_LEN)].into(),
         }
     }
 
     pub(super) fn compress(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
         output.extend_from_slice(&HEADER);
-        for block in input.chunks(BLOCK_LEN) {
-            self.compress_block(block, output)?;
+        for content in input.chunks(MAX_BLOCK_LEN) {
+            let len = self.blocks.compress(content, &mut self.block);
+            let (block, stored_bit) = if len < content.len() {
+                (&self.block[..len], 0)
+            } else {
+                (content, STORED_BIT)
+            };
+            let length =
+                u32::try_from(block.len()).map_err(|_| Error::over_limit(MAX_BLOCK_LEN))?;
+            output.extend_from_slice(&(length | stored_bit).to_le_bytes());
+            output.extend_from_slice(block);
         }
         output.extend_from_slice(&[0; 4]);
-        Ok(())
-    }
-
-    fn compress_block(&mut self, block: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
-        let length_at = output.len();
-        let block_at = length_at + 4;
-        output.resize(block_at + get_maximum_output_size(block.len()), 0);
-        let len = compress_into_with_table(block, &mut output[block_at..], &mut self.table)
-            .map_err(|error| Error::corrupt(format!("lz4: {error}")))?;
-        let (len, stored_bit) = if len < block.len() {
-            (len, 0)
-        } else {
-            output[block_at..block_at + block.len()].copy_from_slice(block);
-            (block.len(), STORED_BIT)
-        };
-        let length = u32::try_from(len).map_err(|_| Error::over_limit(BLOCK_LEN))?;
-        output[length_at..block_at].copy_from_slice(&(length | stored_bit).to_le_bytes());
-        output.truncate(block_at + len);
         Ok(())
     }
 }

@@ -112,6 +112,23 @@ impl TopicSink {
 
     pub(super) fn put(&mut self, record: OutRecord<'_>) -> Result<(), Error> {
         let partition = record.partition;
+        if record.headers.is_empty() {
+            let record = ProducerRecord {
+                key: record.key,
+                value: Some(record.value),
+                headers: &[],
+                timestamp: record.timestamp,
+                tag: record.tag,
+            };
+            return self.producer.append(self.topic, partition, record);
+        }
+        self.put_with_headers(record)
+    }
+
+    /// Not part of [`put`](Self::put), which is to stay small: most records have none.
+    #[inline(never)]
+    fn put_with_headers(&mut self, record: OutRecord<'_>) -> Result<(), Error> {
+        let partition = record.partition;
         let mut headers: Vec<RecordHeader<'_>> = std::mem::take(&mut self.headers);
         headers.extend(record.headers.iter().map(|(name, value)| RecordHeader {
             name,
