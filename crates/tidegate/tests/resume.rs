@@ -254,6 +254,13 @@ fn t01_rejected_rows_stand_in_the_file_once() {
             let refused = load.publish().args(flags).exits(11);
             assert!(refused.stderr.contains("rejects.jsonl"), "{refused}");
         }
+        // One that is missing is not made anew.
+        std::fs::remove_file(&rejects).unwrap();
+        let refused = load.publish().args(flags).exits(11);
+        assert!(refused.stderr.contains("rejects.jsonl"), "{refused}");
+        for file in [&rejects, &other] {
+            assert!(!std::path::Path::new(file).exists(), "{file}");
+        }
         // What a run wrote behind its last commit is written again.
         std::fs::write(&rejects, format!("{before}{before}")).unwrap();
         let summary = load.publish().args(flags).arg("--verify").exits(0).json();

@@ -51,7 +51,8 @@ pub(crate) fn run(args: &PublishArgs, context: &mut Context) -> Result<Finished,
         let load = Load::prepare(args, context)?;
         check_local_files(args, &load)?;
         if rejects_file.is_none() {
-            rejects_file = take_rejects_file(args)?;
+            let kept = load.found().map_or(0, |found| found.load.rejects.length);
+            rejects_file = take_rejects_file(args, kept == 0)?;
         }
         context.terminal.note(&load.describe());
         let mut warnings = load.warnings()?;
@@ -661,15 +662,18 @@ fn cannot_write(path: &Path, error: io::Error) -> Failure {
 }
 
 /// The file for rejected rows, which no other run may write as long as it is open here. A run that was replaced does not know that at once, and would cut
-/// the file to where it stands itself. Nothing for a dry run, and without such a file.
-fn take_rejects_file(args: &PublishArgs) -> Result<Option<File>, Failure> {
+/// the file to where it stands itself. Nothing for a dry run, and without such a file; one that should hold something is not made anew.
+fn take_rejects_file(args: &PublishArgs, may_create: bool) -> Result<Option<File>, Failure> {
     let path = args.rejects.rejects.as_deref();
     let Some(path) = path.filter(|_| !args.proof.dry_run) else {
         return Ok(None);
     };
     let mut options = OpenOptions::new();
-    let file = options.create(true).append(true).open(path);
-    let file = file.map_err(|error| cannot_write(path, error))?;
+    let file = match options.create(may_create).append(true).open(path) {
+        // Told by whoever opens it to go on with it.
+        Err(error) if !may_create && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| cannot_write(path, error))?,
+    };
     // Several may write to a terminal or a pipe; and there are file systems without locks.
     if file.metadata().is_ok_and(|found| found.is_file())
         && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
