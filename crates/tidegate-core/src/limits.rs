@@ -69,6 +69,13 @@ pub const COMMIT_LOOK_BYTES: u64 = 64 * 1024;
 /// How often in a row a load that makes no progress replays after a rollback, before that is an error.
 pub const MAX_REPLAYS: u32 = 10;
 
+/// How long it waits before the second of these, and twice as long before each further one. Whoever takes the job over meanwhile rolls its transactions
+/// back without owning the job yet, and gets in only while none is open.
+pub const REPLAY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest of these pauses.
+pub const REPLAY_LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 /// How long a sink may leave everything open, settling nothing at all, before the load gives up on it. The sink's own deadline is
 /// shorter and says more; this one only makes sure that a load never hangs.
 pub const SETTLE_PATIENCE: Duration = Duration::from_secs(900);

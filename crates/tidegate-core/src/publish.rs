@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::job::JobPosition;
 use crate::limits::{
     COMMIT_BYTES, COMMIT_GROWTH, COMMIT_INTERVAL, COMMIT_LONGEST_INTERVAL, COMMIT_SHARE,
-    MAX_REPLAYS,
+    MAX_REPLAYS, REPLAY_LONGEST_PAUSE, REPLAY_PAUSE,
 };
 use crate::position::{FinishedInput, LoadPosition, PartitionPosition};
 use crate::produce::{Committed, Produce, RolledBack, SinkError};
@@ -238,6 +238,7 @@ pub fn publish<S: Source, P: Produce>(
                         after_row: committed.input.row,
                         reason: &reason,
                     });
+                    clock.sleep(pause_before(replays));
                     start = committed;
                     continue;
                 }
@@ -293,6 +294,14 @@ fn rereading<'a>(
     }
 }
 
+/// How long to wait before a replay that is the `replays`th in a row without progress.
+fn pause_before(replays: u32) -> Duration {
+    let Some(doubled) = replays.checked_sub(2) else {
+        return Duration::ZERO;
+    };
+    (REPLAY_PAUSE * 2_u32.saturating_pow(doubled.min(16))).min(REPLAY_LONGEST_PAUSE)
+}
+
 /// Why the sink was rolled back, if that is what ended an attempt.
 fn rolled_back(end: &End) -> Option<String> {
     let cause = std::error::Error::source(end.error.as_ref()?)?;
@@ -322,6 +331,17 @@ fn sink_failed(error: SinkError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_grow_with_rollbacks_in_a_row() {
+        let pauses: Vec<u128> = (0..=MAX_REPLAYS)
+            .map(|replays| pause_before(replays).as_millis())
+            .collect();
+        let longest = [2_000; 5];
+        assert_eq!(pauses[..6], [0, 0, 200, 400, 800, 1_600]);
+        assert_eq!(pauses[6..], longest);
+        assert_eq!(pause_before(u32::MAX), REPLAY_LONGEST_PAUSE);
+    }
 
     #[test]
     fn commits_that_take_long_come_less_often() {

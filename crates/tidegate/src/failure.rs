@@ -257,8 +257,15 @@ fn damage_of(error: &core::Error) -> Option<&Damage> {
     Damage::of(error.source()?.downcast_ref()?)
 }
 
-/// The kind of a failure that core only passes on: the client's own, where it is the client's.
+/// The kind of a failure that core only passes on: the client's own, where it is the client's. A load that was rolled back again and again was refused nothing: it
+/// has not come any further in time.
 fn kind_underneath(error: &core::Error) -> Kind {
+    let is_rolled_back = error
+        .source()
+        .is_some_and(|source| source.is::<core::produce::RolledBack>());
+    if is_rolled_back {
+        return Kind::Unreachable;
+    }
     match error
         .source()
         .and_then(|source| source.downcast_ref::<kafka::Error>())
