@@ -605,7 +605,7 @@ impl Member {
 }
 
 #[cfg(test)]
-pub(in crate::consumer) mod simulation;
+mod simulation;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,8 @@ mod modern;
 mod outcomes;
 mod protocol;
 mod records;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::BTreeMap;
 use std::thread;
