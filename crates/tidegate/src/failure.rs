@@ -206,10 +206,18 @@ impl From<core::Error> for Failure {
 
 impl From<kafka::Error> for Failure {
     fn from(error: kafka::Error) -> Self {
+        let lacks_brokers = error.kafka_code() == Some(INVALID_REPLICATION_FACTOR);
         let failure = Self::new(kind_of_kafka(&error), error.to_string());
-        failure.because(error).with_usual_hints()
+        let failure = failure.because(error).with_usual_hints();
+        if lacks_brokers {
+            return failure.hint("see that all brokers run, and try again; --replication-factor asks for fewer copies of the topic");
+        }
+        failure
     }
 }
+
+/// Kafka's code for more replicas than there are brokers at the moment.
+const INVALID_REPLICATION_FACTOR: i16 = 38;
 
 impl From<registry::Error> for Failure {
     fn from(error: registry::Error) -> Self {

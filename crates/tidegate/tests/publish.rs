@@ -413,6 +413,15 @@ fn a_topic_is_created_on_a_cluster_only_when_asked() {
             "{refused}"
         );
         assert_eq!(count(cluster, &topic), -1);
+        let wide = ["publish", &file, "-t", &topic, "--create-topic"];
+        let refused = on(cluster, wide)
+            .args(["--replication-factor", "3", "--format", "json"])
+            .exits(6);
+        assert!(
+            refused.stderr.contains("all brokers run"),
+            "one broker is no three: {refused}"
+        );
+        assert_eq!(count(cluster, &topic), -1);
         on(cluster, ["schema", "show", "-t", &topic]).exits(6);
     });
 }
