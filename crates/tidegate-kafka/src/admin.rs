@@ -1,4 +1,4 @@
-//! Administrative requests: topics, their settings and offsets; [`groups`] are next door.
+//! Administrative requests: topics, their settings and offsets; groups are next door, in `admin/groups.rs`.
 
 mod groups;
 
