@@ -219,15 +219,21 @@ def work_off(cluster, topic, group, stop, seen, protocol=None):
     settings = {"group.protocol": protocol} if protocol else {}
     consumer = cluster.consumer(group, **settings)
     committed = {partition: 0 for partition in range(cluster.partitions(topic))}
+    # Partitions that something was read of since they were given to it: of others somebody else has committed more meanwhile.
+    read = set()
 
     def commit():
         mine = [partition.partition for partition in consumer.assignment()]
-        offsets = [TopicPartition(topic, partition, committed[partition]) for partition in mine if committed[partition]]
+        offsets = [TopicPartition(topic, partition, committed[partition]) for partition in mine if partition in read]
         if offsets:
             consumer.commit(offsets=offsets, asynchronous=False)
 
     if protocol:
-        consumer.subscribe([topic], on_revoke=lambda *_: commit())
+        consumer.subscribe(
+            [topic],
+            on_assign=lambda _, given: read.difference_update(partition.partition for partition in given),
+            on_revoke=lambda *_: commit(),
+        )
     else:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in committed])
     deadline = time.monotonic() + 2 * PATIENCE
@@ -235,6 +241,7 @@ def work_off(cluster, topic, group, stop, seen, protocol=None):
         for message in consumer.consume(60, timeout=0.05):
             if message.error() is None:
                 committed[message.partition()] = message.offset() + 1
+                read.add(message.partition())
                 seen["records"] += 1
                 seen.setdefault("places", []).append((message.partition(), message.offset()))
         ahead = 0
