@@ -13,12 +13,14 @@ use common::load::{Load, PATIENCE};
 use common::{Exits, count, on};
 use tidegate_testkit::matrix::Counts;
 use tidegate_testkit::program::wait_until;
-use tidegate_testkit::proxy::Verb;
 use tidegate_testkit::proxy::messages::create_partitions_request::CreatePartitionsTopic;
 use tidegate_testkit::proxy::messages::{CreatePartitionsRequest, DeleteTopicsRequest, TopicName};
+use tidegate_testkit::proxy::{ApiKey, Verb};
 use tidegate_testkit::raw::RawClient;
 use tidegate_testkit::{Cluster, for_each_cluster};
 
+/// The last version of Produce that names topics instead of giving their ids (KIP-516).
+const LAST_PRODUCE_BY_NAME: i16 = 12;
 /// How soon a load must have said that its topic is not what it was.
 const BOUND: Duration = Duration::from_secs(15);
 
@@ -76,12 +78,20 @@ fn t29_a_topic_that_is_missing() {
 #[test]
 fn t29_a_topic_that_is_deleted_or_made_anew_in_mid_run() {
     for_each_cluster(|cluster| {
-        for (is_made_anew, fault) in [
-            (false, "the topic is deleted in mid-run"),
-            (true, "the topic is made anew in mid-run"),
+        for (is_made_anew, is_old, fault) in [
+            (false, false, "the topic is deleted in mid-run"),
+            (true, false, "the topic is made anew in mid-run"),
+            (
+                true,
+                true,
+                "the topic is made anew, requests have its name alone",
+            ),
         ] {
             let load = Load::new(cluster);
             let proxy = load.proxy();
+            if is_old {
+                proxy.limit(ApiKey::Produce, LAST_PRODUCE_BY_NAME);
+            }
             let rows = proxy.inject(load.rows(Verb::Hold).nth(3));
             let running = load.through(proxy.bootstrap()).start();
             assert!(rows.wait_fired(1, PATIENCE));

@@ -67,6 +67,38 @@ const HEADER_OVERHEAD: usize = 10;
 /// How long a wait for settlements goes on before the threads are looked after.
 const LOOK_AFTER_THREADS: Duration = Duration::from_secs(1);
 
+/// The partition that a slot stands for.
+#[derive(Debug)]
+struct Owner {
+    topic: Topic,
+    target: Target,
+    /// The offset behind the last record that is known to be in the log.
+    end: i64,
+}
+
+impl Owner {
+    /// Takes note of where a batch stands. A topic whose name alone is in the requests (Produce before version 13, KIP-516) can be made anew
+    /// without any answer that says so, but for offsets that begin again.
+    fn note_offset(&mut self, client: &Client, base: i64, records: u32) -> Result<(), Error> {
+        let name = &*self.target.topic;
+        if base < self.end
+            && let Ok(view) = client.refresh(&[name])
+            && view
+                .topic(name)
+                .is_ok_and(|now| now.id != self.target.topic_id)
+        {
+            let partition = self.target.partition;
+            let message = format!(
+                "topic {name}, partition {partition}: {}",
+                machine::CREATED_AGAIN
+            );
+            return Err(Error::new(ErrorKind::TopicMissing, message));
+        }
+        self.end = base + i64::from(records);
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct Open {
     builder: BatchBuilder,
@@ -85,8 +117,8 @@ pub struct Producer {
     config: ProducerConfig,
     batch_size: usize,
     topics: HashMap<String, Topic>,
-    /// The topic of each slot.
-    owners: Vec<(Topic, i32)>,
+    /// The partition of each slot.
+    owners: Vec<Owner>,
     open: Vec<Option<Open>>,
     /// No open batch was opened before this moment.
     oldest: Option<Instant>,
@@ -190,12 +222,16 @@ impl Producer {
         let shared_name: Arc<str> = Arc::from(name);
         for partition in 0..topic.partitions {
             self.open.push(None);
-            self.owners.push((topic, partition));
             let target = Target {
                 topic: Arc::clone(&shared_name),
                 topic_id: found.id,
                 partition,
             };
+            self.owners.push(Owner {
+                topic,
+                target: target.clone(),
+                end: 0,
+            });
             if !self.runner.add_target(target) {
                 return Err(self.gone());
             }
@@ -350,16 +386,23 @@ impl Producer {
         let any = !self.settlements.is_empty();
         for settlement in self.settlements.drain(..) {
             self.charged -= settlement.charge;
-            let (topic, partition) = self.owners[settlement.slot.0 as usize];
+            let owner = &mut self.owners[settlement.slot.0 as usize];
+            let result = match (settlement.result, settlement.base_offset) {
+                (Ok(()), Some(base)) => {
+                    let noted = owner.note_offset(&self.client, base, settlement.records);
+                    noted.inspect_err(|error| self.shared.fail(error.repeat()))
+                }
+                (result, _) => result,
+            };
             self.settled.push(SettledBatch {
-                topic,
-                partition,
+                topic: owner.topic,
+                partition: owner.target.partition,
                 records: settlement.records,
                 producer_id: settlement.producer_id,
                 base_offset: settlement.base_offset,
                 first_tag: settlement.first_tag,
                 last_tag: settlement.last_tag,
-                result: settlement.result,
+                result,
             });
         }
         any

