@@ -169,6 +169,12 @@ impl Error {
         self.inner.kafka_code
     }
 
+    /// Whether fewer brokers run than there are to be copies of a topic.
+    pub fn is_lack_of_brokers(&self) -> bool {
+        let code = self.inner.kafka_code;
+        code.is_some_and(crate::retry::is_lack_of_brokers)
+    }
+
     /// Whether the same request may succeed later without anybody changing anything.
     pub fn is_retriable(&self) -> bool {
         match self.inner.kafka_code {

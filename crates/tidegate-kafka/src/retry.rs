@@ -6,6 +6,7 @@
 //! - [`is_stale_epoch`], [`is_between_generations`]: whether a member's commit may succeed once it knows where its group stands.
 //! - [`is_retriable`]: whether the same request may succeed later; asked by everything that repeats a request.
 //! - [`coordinator_moved`]: whether to look for the coordinator of a group or a transactional id again before that.
+//! - [`is_lack_of_brokers`]: whether a topic was refused only because too few brokers run.
 //! - [`kind_of`]: what sort of failure it is to the caller, once nobody tries again.
 //!
 //! Codes and their retriability: Apache Kafka, `org.apache.kafka.common.protocol.Errors`. Where we differ, the branch says why.
@@ -188,6 +189,12 @@ pub fn is_retriable(code: i16) -> bool {
 pub fn coordinator_moved(code: i16) -> bool {
     // COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR. COORDINATOR_LOAD_IN_PROGRESS (14) is the right coordinator, only early.
     matches!(code, 15 | 16)
+}
+
+/// Whether fewer brokers run than there are to be copies of a topic: that may pass, but nobody knows when.
+pub fn is_lack_of_brokers(code: i16) -> bool {
+    // INVALID_REPLICATION_FACTOR: also said of a number below 1, which nobody here asks for.
+    code == 38
 }
 
 /// What sort of failure a code is to the caller.

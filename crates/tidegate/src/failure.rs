@@ -206,7 +206,7 @@ impl From<core::Error> for Failure {
 
 impl From<kafka::Error> for Failure {
     fn from(error: kafka::Error) -> Self {
-        let lacks_brokers = error.kafka_code() == Some(INVALID_REPLICATION_FACTOR);
+        let lacks_brokers = error.is_lack_of_brokers();
         let failure = Self::new(kind_of_kafka(&error), error.to_string());
         let failure = failure.because(error).with_usual_hints();
         if lacks_brokers {
@@ -215,9 +215,6 @@ impl From<kafka::Error> for Failure {
         failure
     }
 }
-
-/// Kafka's code for more replicas than there are brokers at the moment.
-const INVALID_REPLICATION_FACTOR: i16 = 38;
 
 impl From<registry::Error> for Failure {
     fn from(error: registry::Error) -> Self {

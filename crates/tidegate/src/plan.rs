@@ -3,7 +3,7 @@
 //! [`Load::prepare`] only looks; [`Load::commit`] then registers the schema and creates the topic, which is the last that can fail before
 //! records are sent.
 
-use tidegate::bridge::{Job, prepare_positions_topic};
+use tidegate::bridge::{Job, other_partitions, prepare_positions_topic};
 use tidegate::core::encode::SchemaIds;
 use tidegate::core::job::{Delivery, JobIdentity, JobPosition};
 use tidegate::core::key::KeyReason;
@@ -245,11 +245,9 @@ impl<'a> Load<'a> {
                 Failure::new(Kind::Topic, message).hint("--restart publishes every row again")
             );
         }
-        let then = found.load.partitions.len();
-        if then > 0 && i32::try_from(then) != Ok(count) {
-            let message = format!(
-                "topic {name} has {count} partitions now and had {then} when the load began: rows of one key would stand in two of them"
-            );
+        let then = i32::try_from(found.load.partitions.len()).unwrap_or(i32::MAX);
+        if then > 0 && then != count {
+            let message = other_partitions(name, then, count);
             return Err(Failure::new(Kind::Topic, message).hint(
                 "publish to another topic; --restart publishes every row again to this one",
             ));

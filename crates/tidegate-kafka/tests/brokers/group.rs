@@ -164,7 +164,7 @@ fn stalled(seen: &BTreeMap<(i32, i64), u32>, members: &[Consumer]) -> String {
         *read.entry(*partition).or_insert(0) += 1;
     }
     let held: Vec<_> = members.iter().map(Consumer::assignment).collect();
-    format!("read {read:?}, held {held:?}")
+    format!("read {read:?}, held {held:?}\n{members:#?}")
 }
 
 #[test]

@@ -132,7 +132,9 @@ fn fetch(version: &str) -> io::Result<PathBuf> {
         fs::write(project.path().join("pom.xml"), pom(version))?;
         let target = format!("-DoutputDirectory={}", dir.display());
         let goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.0:copy-dependencies";
-        maven(project.path(), &[goal, &target])
+        // Kafka before 4 brings a binding of slf4j of its own, which needs a file to write anything: there must be one alone.
+        let without = "-DexcludeArtifactIds=slf4j-reload4j";
+        maven(project.path(), &[goal, &target, without])
     })
 }
 

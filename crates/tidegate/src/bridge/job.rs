@@ -134,12 +134,13 @@ impl JobSink {
         // A cluster that cannot say so now is no reason to end a load.
         let found = self.client.refresh(&[topic]).ok();
         let found = found.and_then(|view| Some(view.topic(topic).ok()?.partitions.len()));
-        let (then, now) = (self.partitions(), found.unwrap_or(0));
-        if i32::try_from(now).is_ok_and(|now| now > then) {
-            let message = format!(
-                "topic {topic} has {now} partitions now and had {then} when the load began: rows of one key would stand in two of them"
-            );
-            return Err(Error::new(ErrorKind::Topic, message));
+        let now = found.and_then(|count| i32::try_from(count).ok());
+        let (then, now) = (self.partitions(), now.unwrap_or(0));
+        if now > then {
+            return Err(Error::new(
+                ErrorKind::Topic,
+                other_partitions(topic, then, now),
+            ));
         }
         self.partitions_seen = Instant::now();
         Ok(())
@@ -165,6 +166,14 @@ impl JobSink {
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.opened.elapsed().as_secs_f64()
     }
+}
+
+/// Why a load ends, or cannot be gone on with, once its topic has another number of partitions.
+#[must_use]
+pub fn other_partitions(topic: &str, then: i32, now: i32) -> String {
+    format!(
+        "topic {topic} has {now} partitions now and had {then} when the load began: rows of one key would stand in two of them"
+    )
 }
 
 /// What a run writes that goes on from `found`, but for the place.
