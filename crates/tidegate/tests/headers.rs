@@ -76,7 +76,7 @@ fn headers_and_timestamps_are_published_and_verified() {
             ]
         );
         on(cluster, ["verify", "--receipt", &receipt]).exits(0);
-        // The topic is there now, and keeps what is younger than a week.
+        // The topic is there now, and does not keep for ever what is as old as that.
         let again = load.publish().args(["--restart"]).args(flags).exits(0);
         let warnings = again.json()["warnings"].to_string();
         assert!(!warnings.contains("`host`"), "{again}");

@@ -105,6 +105,9 @@ pub(super) fn on_free_ports<T>(mut start: impl FnMut() -> io::Result<T>) -> io::
 }
 
 /// What every node has in its configuration; `data` is where its records are. Kafka's own topics get the replication factor of `replicas`.
+///
+/// Records are kept for ten years: those of many tests are of years ago, and Kafka deletes what is older than its usual week whenever it looks, half a minute
+/// after its start and every five minutes, in the middle of a test.
 pub(super) fn common(data: &Path, replicas: u16) -> String {
     let in_sync = replicas.div_ceil(2).max(1);
     format!(
@@ -119,6 +122,7 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
+log.retention.hours=87600
 log.cleaner.dedupe.buffer.size=33554432
 ",
         data.display()
