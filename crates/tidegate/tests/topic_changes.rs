@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use common::load::{Load, PATIENCE};
@@ -14,10 +15,12 @@ use common::{Exits, count, on};
 use tidegate_testkit::matrix::Counts;
 use tidegate_testkit::program::wait_until;
 use tidegate_testkit::proxy::messages::create_partitions_request::CreatePartitionsTopic;
-use tidegate_testkit::proxy::messages::{CreatePartitionsRequest, DeleteTopicsRequest, TopicName};
-use tidegate_testkit::proxy::{ApiKey, Verb};
+use tidegate_testkit::proxy::messages::{
+    CreatePartitionsRequest, DeleteTopicsRequest, ProduceRequest, TopicName,
+};
+use tidegate_testkit::proxy::{ApiKey, Seen, Verb};
 use tidegate_testkit::raw::RawClient;
-use tidegate_testkit::{Cluster, for_each_cluster};
+use tidegate_testkit::{Cluster, for_each_cluster, unique_name};
 
 /// The last version of Produce that names topics instead of giving their ids (KIP-516).
 const LAST_PRODUCE_BY_NAME: i16 = 12;
@@ -117,6 +120,52 @@ fn t29_a_topic_that_is_deleted_or_made_anew_in_mid_run() {
                 .record();
         }
     });
+}
+
+/// Nothing more goes to the partition whose records went with the old topic: no offset there begins anew. Whoever looks at the topic alone finds that out.
+#[test]
+fn t29_a_topic_that_is_made_anew_when_one_of_its_partitions_is_through() {
+    const ROWS_OF_EACH: u32 = 6_000;
+    let mut content = String::from("timestamp,host\n");
+    // Their keys are of two partitions.
+    for host in ["a", "d"] {
+        (0..ROWS_OF_EACH).for_each(|row| content.push_str(&format!("{row},{host}\n")));
+    }
+    for_each_cluster(|cluster| {
+        let none = unique_name("no-positions");
+        let at_least_once = ["--delivery", "at-least-once", "--positions-topic", &none];
+        for (delivery, fault) in [
+            (&[][..], "the topic is made anew, one partition is through"),
+            (&at_least_once[..], "the same, at least once"),
+        ] {
+            let load = Load::of(cluster, &content);
+            admin(cluster).create_topic(&load.topic, 2, &[]).unwrap();
+            let proxy = load.proxy();
+            proxy.limit(ApiKey::Produce, LAST_PRODUCE_BY_NAME);
+            let first = OnceLock::new();
+            let other = move |seen: &Seen| {
+                let partition = partition_of(seen);
+                *first.get_or_init(|| partition) != partition
+            };
+            let rows = proxy.inject(load.rows(Verb::Hold).when(other).nth(1));
+            let running = load.through(proxy.bootstrap()).args(["--key", "host"]);
+            let running = running.args(delivery).start();
+            assert!(rows.wait_fired(1, PATIENCE));
+            delete(cluster, &load.topic);
+            admin(cluster).create_topic(&load.topic, 2, &[]).unwrap();
+            rows.release();
+            let ended = running.finish();
+            assert_eq!(ended.code, Some(6), "{fault}\n{ended}");
+            let said = "deleted and created again";
+            assert!(ended.stderr.contains(said), "{fault}\n{ended}");
+            load.cell(29, fault).fired(1).code(ended.code).record();
+        }
+    });
+}
+
+fn partition_of(seen: &Seen) -> i32 {
+    let request = seen.request::<ProduceRequest>().unwrap();
+    request.topic_data[0].partition_data[0].index
 }
 
 /// Rows of one key would stand in two partitions from then on, if not the load's then others'.

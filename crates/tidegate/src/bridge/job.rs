@@ -21,8 +21,8 @@ use crate::bridge::sink::{TopicSink, told};
 /// How long the markers of a transaction that was ended may take to be seen.
 const MARKERS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a commit looks whether the topic has the partitions it had, besides the last one, which always does.
-const PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a commit looks whether the topic is the one it was, besides the last one, which always does.
+const TOPIC_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a run of a job is opened with.
 #[derive(Debug, Clone)]
@@ -51,8 +51,8 @@ pub struct JobSink {
     positions_topic: String,
     client: Client,
     opened: Instant,
-    /// When it was last seen that the topic has the partitions it had.
-    partitions_seen: Instant,
+    /// When it was last seen that the topic is the one it was.
+    topic_seen: Instant,
     seconds_before: f64,
     /// What is written next, but for the place.
     next: JobPosition,
@@ -102,7 +102,7 @@ impl JobSink {
             positions_topic: job.positions_topic.clone(),
             client: client.clone(),
             opened: Instant::now(),
-            partitions_seen: Instant::now(),
+            topic_seen: Instant::now(),
             seconds_before: found.as_ref().map_or(0.0, |found| found.seconds),
             next: next_of(job, found.as_ref(), sink.partitions()),
             sink,
@@ -124,25 +124,12 @@ impl JobSink {
         write(self.sink.producer(), self.positions, job, Some(&self.next))
     }
 
-    /// Sees that nobody has given the topic more partitions: other people's records of a key would go to another one from then on, and nobody could verify or go
-    /// on with the load.
-    fn check_partitions(&mut self, is_last: bool) -> Result<(), Error> {
-        if !is_last && self.partitions_seen.elapsed() < PARTITIONS_INTERVAL {
-            return Ok(());
+    /// Sees now and then, and at the end of the load, that the topic is the one it was.
+    fn check_topic(&mut self, is_last: bool) -> Result<(), Error> {
+        if is_last || self.topic_seen.elapsed() >= TOPIC_INTERVAL {
+            self.sink.check_topic()?;
+            self.topic_seen = Instant::now();
         }
-        let topic = &self.next.identity.topic;
-        // A cluster that cannot say so now is no reason to end a load.
-        let found = self.client.refresh(&[topic]).ok();
-        let found = found.and_then(|view| Some(view.topic(topic).ok()?.partitions.len()));
-        let now = found.and_then(|count| i32::try_from(count).ok());
-        let (then, now) = (self.partitions(), now.unwrap_or(0));
-        if now > then {
-            return Err(Error::new(
-                ErrorKind::Topic,
-                other_partitions(topic, then, now),
-            ));
-        }
-        self.partitions_seen = Instant::now();
         Ok(())
     }
 
@@ -166,14 +153,6 @@ impl JobSink {
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.opened.elapsed().as_secs_f64()
     }
-}
-
-/// Why a load ends, or cannot be gone on with, once its topic has another number of partitions.
-#[must_use]
-pub fn other_partitions(topic: &str, then: i32, now: i32) -> String {
-    format!(
-        "topic {topic} has {now} partitions now and had {then} when the load began: rows of one key would stand in two of them"
-    )
 }
 
 /// What a run writes that goes on from `found`, but for the place.
@@ -490,7 +469,7 @@ impl Produce for JobSink {
     }
 
     fn commit(&mut self, position: &LoadPosition, is_complete: bool) -> Result<(), SinkError> {
-        self.check_partitions(is_complete)?;
+        self.check_topic(is_complete)?;
         self.next.producer_ids = self.producer_ids();
         (self.next.load, self.next.is_complete) = (position.clone(), is_complete);
         // The next transaction may be another producer id's.

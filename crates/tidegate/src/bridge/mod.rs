@@ -18,11 +18,9 @@ mod sink;
 
 pub use clock::SystemClock;
 pub use commits::GroupCommits;
-pub use job::{
-    Job, JobSink, forget_job, job_positions, left_open, other_partitions, prepare_positions_topic,
-};
+pub use job::{Job, JobSink, forget_job, job_positions, left_open, prepare_positions_topic};
 pub use reader::{CommittedReader, ReadRange, TopicReader};
-pub use sink::TopicSink;
+pub use sink::{TopicSink, other_partitions};
 
 /// Time between two looks for the markers of a transaction.
 const MARKERS_PAUSE: Duration = Duration::from_millis(20);

@@ -17,6 +17,8 @@ use crate::bridge::rejects::RejectsTopic;
 pub struct TopicSink {
     client: Client,
     name: String,
+    /// Its id when it was opened; zeros from brokers that give none.
+    topic_id: [u8; 16],
     producer: Producer,
     topic: Topic,
     batches: Vec<SettledBatch>,
@@ -48,6 +50,7 @@ impl TopicSink {
         let sink = Self {
             client: client.clone(),
             name: topic.to_owned(),
+            topic_id: client.view().topic(topic)?.id,
             producer,
             topic: handle,
             batches: Vec::new(),
@@ -56,6 +59,27 @@ impl TopicSink {
             rejects: None,
         };
         Ok(sink)
+    }
+
+    /// Sees that the topic is the one it was and has the partitions it had. Records of a topic that was made anew are gone with the old one; in a topic that has grown
+    /// other people's records of a key go to another partition, and nobody could verify or go on with the load. A cluster that cannot say so now is no reason to end it.
+    pub(super) fn check_topic(&self) -> Result<(), Error> {
+        let view = self.client.refresh(&[&self.name]).ok();
+        let Some(topic) = view.as_ref().and_then(|view| view.topic(&self.name).ok()) else {
+            return Ok(());
+        };
+        let name = &self.name;
+        if topic.id != self.topic_id {
+            let message = format!("topic {name} was deleted and created again in mid-run");
+            return Err(Error::new(ErrorKind::TopicMissing, message));
+        }
+        let then = self.topic.partitions();
+        let now = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        if now > then {
+            let message = other_partitions(name, then, now);
+            return Err(Error::new(ErrorKind::Topic, message));
+        }
+        Ok(())
     }
 
     /// Hands over what the producer has settled, in its order.
@@ -169,6 +193,14 @@ impl TopicSink {
     }
 }
 
+/// Why a load ends, or cannot be gone on with, once its topic has another number of partitions.
+#[must_use]
+pub fn other_partitions(topic: &str, then: i32, now: i32) -> String {
+    format!(
+        "topic {topic} has {now} partitions now and had {then} when the load began: rows of one key would stand in two of them"
+    )
+}
+
 /// The memory of a list whose elements are borrowed, for others: an empty list is collected in place.
 fn emptied(mut headers: Vec<RecordHeader<'_>>) -> Vec<RecordHeader<'static>> {
     headers.clear();
@@ -202,7 +234,8 @@ impl Produce for TopicSink {
     }
 
     fn flush(&mut self, settled: &mut Vec<Settled>) -> Result<(), SinkError> {
-        Ok(self.await_all(settled)?)
+        self.await_all(settled)?;
+        Ok(self.check_topic()?)
     }
 
     /// The batches of a partition stand in the log in the order they settled: so many records of this producer behind the last known offset.
