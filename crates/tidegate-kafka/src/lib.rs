@@ -31,7 +31,7 @@ pub use config::{ClientConfig, Security};
 pub use connection::{Connection, MAX_IN_FLIGHT};
 pub use consumer::{
     Assignor, ConsumedRecord, Consumer, ConsumerConfig, FetchedBatches, GroupConfig, GroupProtocol,
-    Outcomes, Reset, TopicPartition, outcomes_behind, read_committed,
+    Jump, Outcomes, Reset, TopicPartition, outcomes_behind, read_committed,
 };
 pub use dial::resolve;
 pub use error::{Error, ErrorKind};

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use common::{Exits, Folder, on, usage};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tidegate::kafka::{Client, ClientConfig};
 use tidegate_testkit::matrix::Cell;
 use tidegate_testkit::{Cluster, for_each_cluster};
 
@@ -116,6 +117,28 @@ fn a_group_goes_on_where_it_has_committed() {
             ["consume", "-t", &topic, "-g", &group, "--from", "3"],
         )
         .exits(2);
+    });
+}
+
+/// Its records were deleted before it came to read them, say.
+#[test]
+fn a_group_whose_offset_is_not_in_the_log_is_told_where_it_goes_on() {
+    for_each_cluster(|cluster| {
+        let topic = topic_of(cluster, 10);
+        let group = cluster.unique("group");
+        let client = ClientConfig::new(cluster.bootstrap()).unwrap();
+        let admin = Client::connect(client).unwrap().admin();
+        admin.commit_offsets(&group, &topic, &[(0, 77)]).unwrap();
+        let consumed = on(
+            cluster,
+            ["consume", "-t", &topic, "-g", &group, "--max", "10"],
+        );
+        let consumed = consumed.exits(0);
+        assert_eq!(consumed.stdout.lines().count(), 10, "{consumed}");
+        let said = format!(
+            "warning: topic {topic}, partition 0: the log does not hold offset 77, where the group had come to; reading goes on at 0\n"
+        );
+        assert!(consumed.stderr.contains(&said), "{consumed}");
     });
 }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::assignor::TopicPartition;
 use super::records::{FetchedBatches, damaged, offset_after};
-use super::{ConsumerConfig, Reset};
+use super::{ConsumerConfig, Jump, Reset};
 use crate::admin::{Isolation, OffsetSpec};
 use crate::client::{Client, RETRY_PAUSE, topic_name};
 use crate::cluster::ClusterView;
@@ -65,6 +65,8 @@ struct Slot {
     /// Node id and leader epoch.
     leader: Option<(i32, i32)>,
     topic_id: [u8; 16],
+    /// The offset that was outside of the log, until it is known where reading goes on.
+    outside: Option<i64>,
     paused: bool,
     /// Data that arrived while the partition was paused.
     held: Option<FetchedBatches>,
@@ -111,6 +113,8 @@ pub(super) struct Fetcher {
     not_before: Instant,
     failing_since: Option<Instant>,
     last_failure: Option<Error>,
+    /// What the caller was not told yet, by partition.
+    jumps: BTreeMap<TopicPartition, Jump>,
     counter: u64,
 }
 
@@ -132,6 +136,7 @@ impl Fetcher {
             not_before: Instant::now(),
             failing_since: None,
             last_failure: None,
+            jumps: BTreeMap::new(),
             counter: 0,
         }
     }
@@ -144,6 +149,7 @@ impl Fetcher {
             start,
             leader: None,
             topic_id: [0; 16],
+            outside: None,
             paused: false,
             held: None,
             in_flight: false,
@@ -385,6 +391,7 @@ impl Fetcher {
             return Ok(());
         };
         if code == OFFSET_OUT_OF_RANGE {
+            slot.outside = Some(offset);
             slot.start = match self.reset {
                 Reset::Earliest => Start::Earliest,
                 Reset::Latest => Start::Latest,
@@ -466,11 +473,7 @@ impl Fetcher {
                 match found {
                     Ok(found) => {
                         for (number, offset) in found {
-                            if let Some(slot) =
-                                self.slots.get_mut(&TopicPartition::new(&*topic, number))
-                            {
-                                slot.start = Start::At(offset);
-                            }
+                            self.begin_at(TopicPartition::new(&*topic, number), offset);
                         }
                     }
                     Err(error) => self.fail_or_wait(error)?,
@@ -478,6 +481,27 @@ impl Fetcher {
             }
         }
         Ok(())
+    }
+
+    fn begin_at(&mut self, partition: TopicPartition, offset: i64) {
+        let Some(slot) = self.slots.get_mut(&partition) else {
+            return;
+        };
+        slot.start = Start::At(offset);
+        if let Some(outside) = slot.outside.take() {
+            let jump = Jump {
+                topic: partition.topic.clone(),
+                partition: partition.partition,
+                from: outside,
+                to: offset,
+            };
+            self.jumps.insert(partition, jump);
+        }
+    }
+
+    /// The latest jump of each partition that made one since the last call.
+    pub(super) fn take_jumps(&mut self) -> Vec<Jump> {
+        std::mem::take(&mut self.jumps).into_values().collect()
     }
 
     fn send_to(&mut self, node: i32) -> Result<(), Error> {

@@ -123,6 +123,20 @@ impl GroupConfig {
     }
 }
 
+/// A partition was to be read from an offset that its log does not hold, any more or yet, and is read from another one instead, as [`Reset`] says.
+/// What was between them and was deleted is not read by anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset that was to be read next.
+    pub from: i64,
+    /// The offset that is read next.
+    pub to: i64,
+}
+
 /// How to read.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
@@ -438,6 +452,11 @@ impl Consumer {
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         self.fetcher
             .position(&TopicPartition::new(topic, partition))
+    }
+
+    /// Where reading jumped since the last call, if anywhere: once for a partition, the latest. Without a group to say how, it is an error instead.
+    pub fn take_jumps(&mut self) -> Vec<Jump> {
+        self.fetcher.take_jumps()
     }
 
     /// The high watermark of a partition, as the last answer gave it.

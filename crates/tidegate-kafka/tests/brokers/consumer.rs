@@ -204,6 +204,13 @@ fn an_offset_outside_of_the_log_is_an_error_or_a_reset() {
         consumer.subscribe(&[&topic]).unwrap();
         let seen = poll_until(&mut consumer, |seen| seen.len() >= 3);
         in_order(&seen, 0, 0);
+        let jumps: Vec<(i32, i64, i64)> = consumer
+            .take_jumps()
+            .iter()
+            .map(|jump| (jump.partition, jump.from, jump.to))
+            .collect();
+        assert_eq!(jumps, [(0, 77, 0)]);
+        assert_eq!(consumer.take_jumps(), []);
         consumer.leave().unwrap();
     });
 }

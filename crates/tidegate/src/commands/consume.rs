@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use tidegate::core::balance::Balance;
 use tidegate::kafka::admin::Admin;
-use tidegate::kafka::consumer::{Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Reset};
+use tidegate::kafka::consumer::{
+    Consumer, ConsumerConfig, FetchedBatches, GroupConfig, Jump, Reset,
+};
 use tidegate::kafka::{self, Client, Isolation, OffsetSpec};
 
 use crate::args::{ConsumeArgs, From, IsolationChoice};
@@ -174,7 +176,11 @@ impl<'a> Reading<'a> {
             if self.written >= limit || self.at_end()? {
                 return Ok(End::Done);
             }
-            for batches in self.consumer.poll(POLL)? {
+            let polled = self.consumer.poll(POLL)?;
+            for jump in self.consumer.take_jumps() {
+                context.terminal.warn(&told(&jump));
+            }
+            for batches in polled {
                 match self.write(&batches, limit, output, out) {
                     Ok(()) => {}
                     Err(Problem::Closed) => return Ok(End::Done),
@@ -278,6 +284,18 @@ impl<'a> Reading<'a> {
         }
         Ok(())
     }
+}
+
+fn told(jump: &Jump) -> String {
+    let Jump {
+        topic,
+        partition,
+        from,
+        to,
+    } = jump;
+    format!(
+        "topic {topic}, partition {partition}: the log does not hold offset {from}, where the group had come to; reading goes on at {to}"
+    )
 }
 
 /// What a group has still to commit, for a member that has no partitions: there may be fewer of them than members.
