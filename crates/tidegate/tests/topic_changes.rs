@@ -136,7 +136,10 @@ fn t29_a_topic_that_is_made_anew_when_one_of_its_partitions_is_through() {
         let at_least_once = ["--delivery", "at-least-once", "--positions-topic", &none];
         for (delivery, fault) in [
             (&[][..], "the topic is made anew, one partition is through"),
-            (&at_least_once[..], "the same, at least once"),
+            (
+                &at_least_once[..],
+                "the topic is made anew, one partition is through, at least once",
+            ),
         ] {
             let load = Load::of(cluster, &content);
             admin(cluster).create_topic(&load.topic, 2, &[]).unwrap();
