@@ -74,7 +74,7 @@ fn leader_of(view: &ClusterView, target: &Target) -> Leader {
         return Leader::Missing;
     };
     match topic.error_code {
-        0 if topic.id != target.topic_id => Leader::Recreated,
+        0 if target.is_made_anew(topic) => Leader::Recreated,
         0 => match topic.partition(target.partition) {
             None => Leader::Missing,
             // A leader that is not among the brokers is one that has just died.

@@ -80,19 +80,8 @@ impl Owner {
     /// Takes note of where a batch stands. A topic whose name alone is in the requests (Produce before version 13, KIP-516) can be made anew
     /// without any answer that says so, but for offsets that begin again.
     fn note_offset(&mut self, client: &Client, base: i64, records: u32) -> Result<(), Error> {
-        let name = &*self.target.topic;
-        if base < self.end
-            && let Ok(view) = client.refresh(&[name])
-            && view
-                .topic(name)
-                .is_ok_and(|now| now.id != self.target.topic_id)
-        {
-            let partition = self.target.partition;
-            let message = format!(
-                "topic {name}, partition {partition}: {}",
-                machine::CREATED_AGAIN
-            );
-            return Err(Error::new(ErrorKind::TopicMissing, message));
+        if base < self.end {
+            self.target.look(client)?;
         }
         self.end = base + i64::from(records);
         Ok(())
@@ -240,6 +229,19 @@ impl Producer {
         self.batch_size = self.batch_size.min(share).min(self.largest_batch(name));
         self.topics.insert(name.to_owned(), topic);
         Ok(topic)
+    }
+
+    /// Asks the cluster whether a topic is still the one that was opened, and gives how many partitions it has by now; `None` if the cluster cannot
+    /// say so now. A broker that knows the topic by its name alone does not say so by itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TopicMissing`] if it was deleted and created again: what was acknowledged before is gone.
+    pub fn look_at(&self, topic: Topic) -> Result<Option<i32>, Error> {
+        let Some(owner) = self.owners.get(topic.first_slot as usize) else {
+            return Ok(None);
+        };
+        let partitions = owner.target.look(&self.client)?;
+        Ok(partitions.map(|count| i32::try_from(count).unwrap_or(i32::MAX)))
     }
 
     /// What the topic takes at most. Who may write to a topic need not have the right to read its settings: then there is no limit but the

@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::machine::{Identity, Outcome, Protocol, Slot};
+use crate::client::Client;
+use crate::cluster::TopicView;
 use crate::error::{Error, ErrorKind};
 use crate::versions::Versions;
 
@@ -22,6 +24,29 @@ pub(super) struct Target {
     pub(super) topic: Arc<str>,
     pub(super) topic_id: [u8; 16],
     pub(super) partition: i32,
+}
+
+impl Target {
+    /// Whether the topic that has the name now is another one than that which was opened (KIP-516).
+    pub(super) fn is_made_anew(&self, now: &TopicView) -> bool {
+        now.id != self.topic_id
+    }
+
+    /// Asks whether the topic is still the one that was opened, and gives how many partitions it has by now; `None` if the cluster cannot say so now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TopicMissing`] if it was deleted and created again.
+    pub(super) fn look(&self, client: &Client) -> Result<Option<usize>, Error> {
+        let name = &*self.topic;
+        let view = client.refresh(&[name]).ok();
+        match view.as_ref().and_then(|view| view.topic(name).ok()) {
+            Some(now) if self.is_made_anew(now) => {
+                let message = format!("topic {name} was deleted and created again in mid-run");
+                Err(Error::new(ErrorKind::TopicMissing, message))
+            }
+            now => Ok(now.map(|now| now.partitions.len())),
+        }
+    }
 }
 
 /// A batch that has its outcome.

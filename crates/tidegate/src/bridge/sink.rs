@@ -17,8 +17,6 @@ use crate::bridge::rejects::RejectsTopic;
 pub struct TopicSink {
     client: Client,
     name: String,
-    /// Its id when it was opened; zeros from brokers that give none.
-    topic_id: [u8; 16],
     producer: Producer,
     topic: Topic,
     batches: Vec<SettledBatch>,
@@ -50,7 +48,6 @@ impl TopicSink {
         let sink = Self {
             client: client.clone(),
             name: topic.to_owned(),
-            topic_id: client.view().topic(topic)?.id,
             producer,
             topic: handle,
             batches: Vec::new(),
@@ -64,22 +61,14 @@ impl TopicSink {
     /// Sees that the topic is the one it was and has the partitions it had. Records of a topic that was made anew are gone with the old one; in a topic that has grown
     /// other people's records of a key go to another partition, and nobody could verify or go on with the load. A cluster that cannot say so now is no reason to end it.
     pub(super) fn check_topic(&self) -> Result<(), Error> {
-        let view = self.client.refresh(&[&self.name]).ok();
-        let Some(topic) = view.as_ref().and_then(|view| view.topic(&self.name).ok()) else {
-            return Ok(());
-        };
-        let name = &self.name;
-        if topic.id != self.topic_id {
-            let message = format!("topic {name} was deleted and created again in mid-run");
-            return Err(Error::new(ErrorKind::TopicMissing, message));
-        }
         let then = self.topic.partitions();
-        let now = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        if now > then {
-            let message = other_partitions(name, then, now);
-            return Err(Error::new(ErrorKind::Topic, message));
+        match self.producer.look_at(self.topic)? {
+            Some(now) if now > then => {
+                let message = other_partitions(&self.name, then, now);
+                Err(Error::new(ErrorKind::Topic, message))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Hands over what the producer has settled, in its order.

@@ -47,9 +47,6 @@ pub const MAX_PER_LINK: usize = 16;
 /// Time after which a topic that metadata does not know is taken for missing: a broker that is starting may not know it yet.
 pub const MISSING_GRACE: Duration = Duration::from_secs(10);
 
-/// What is said of a topic whose id is not the one the producer began with.
-pub(super) const CREATED_AGAIN: &str = "the topic was deleted and created again";
-
 const FIRST_BACK_OFF: Duration = Duration::from_millis(20);
 /// As [`FIRST_BACK_OFF`], where only the markers of the last transaction are waited for: a few milliseconds, in each transaction.
 const MARKER_BACK_OFF: Duration = Duration::from_millis(2);
@@ -537,8 +534,8 @@ impl Machine {
                     "the topic is not in the cluster's metadata".clone_into(&mut self.last_trouble);
                 }
                 Leader::Recreated => {
-                    let (kind, why) = (ErrorKind::TopicMissing, CREATED_AGAIN.to_owned());
-                    return self.fail(kind, None, Some(*slot), why, actions);
+                    let why = "the topic was deleted and created again".to_owned();
+                    return self.fail(ErrorKind::TopicMissing, None, Some(*slot), why, actions);
                 }
                 Leader::Refused(code) if retry::is_retriable(code) => {
                     self.last_trouble = retry::code_name(code);
