@@ -1,5 +1,6 @@
 //! What the tests against brokers share.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tidegate_kafka::{Client, ClientConfig, Consumer, FetchedBatches, NewTopic};
@@ -162,4 +163,25 @@ pub(crate) fn poll_all_until(
             consumer.poll(Duration::from_millis(20)).unwrap();
         }
     }
+}
+
+/// How far each partition was read, and who holds it.
+pub(crate) fn stalled(
+    seen: &BTreeMap<(i32, i64), u32>,
+    members: &[Consumer],
+    topic: &str,
+) -> String {
+    let mut read: BTreeMap<i32, u32> = BTreeMap::new();
+    for (partition, _) in seen.keys() {
+        *read.entry(*partition).or_insert(0) += 1;
+    }
+    let held: Vec<Vec<(i32, Option<i64>)>> = members
+        .iter()
+        .map(|member| {
+            let held = member.assignment().into_iter();
+            held.map(|(_, number)| (number, member.position(topic, number)))
+                .collect()
+        })
+        .collect();
+    format!("read {read:?}, held from {held:?}\n{members:#?}")
 }

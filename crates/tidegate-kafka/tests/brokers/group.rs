@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{
     SOON, append, connect, connect_impatient, create, numbered, poll_all_until, poll_until,
-    records_of,
+    records_of, stalled,
 };
 use tidegate_broker::{Action, ApiKey, Rule};
 use tidegate_kafka::{Assignor, Client, Consumer, ConsumerConfig, ErrorKind, GroupConfig};
@@ -129,7 +129,11 @@ fn nothing_is_lost_or_doubled_while_members_come_and_go() {
                     (known, since) = (seen.len(), Instant::now());
                 }
                 // How long all of it takes is the machine's affair; that it goes on is ours.
-                assert!(since.elapsed() < SOON, "{}", stalled(&seen, &members));
+                assert!(
+                    since.elapsed() < SOON,
+                    "{}",
+                    stalled(&seen, &members, &topic)
+                );
                 rounds += 1;
                 match rounds {
                     4 | 30 => members.push(member(&client, &group, &topic, assignors)),
@@ -155,16 +159,6 @@ fn nothing_is_lost_or_doubled_while_members_come_and_go() {
             }
         }
     });
-}
-
-/// How far each partition was read, and who holds it.
-fn stalled(seen: &BTreeMap<(i32, i64), u32>, members: &[Consumer]) -> String {
-    let mut read: BTreeMap<i32, u32> = BTreeMap::new();
-    for (partition, _) in seen.keys() {
-        *read.entry(*partition).or_insert(0) += 1;
-    }
-    let held: Vec<_> = members.iter().map(Consumer::assignment).collect();
-    format!("read {read:?}, held {held:?}\n{members:#?}")
 }
 
 #[test]

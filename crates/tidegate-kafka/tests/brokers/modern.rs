@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{
     SOON, append, connect, connect_impatient, create, numbered, poll_all_until, poll_until,
-    records_of,
+    records_of, stalled,
 };
 use kafka_protocol::messages::{ApiKey, ConsumerGroupHeartbeatRequest, OffsetCommitRequest};
 use tidegate_broker::Action;
@@ -217,23 +217,6 @@ fn nothing_is_lost_or_doubled_while_modern_members_come_and_go() {
             consumer.leave().unwrap();
         }
     });
-}
-
-/// How far each partition was read, and who holds it.
-fn stalled(seen: &BTreeMap<(i32, i64), u32>, members: &[Consumer], topic: &str) -> String {
-    let mut read: BTreeMap<i32, u32> = BTreeMap::new();
-    for (partition, _) in seen.keys() {
-        *read.entry(*partition).or_insert(0) += 1;
-    }
-    let held: Vec<Vec<(i32, Option<i64>)>> = members
-        .iter()
-        .map(|member| {
-            let held = member.assignment().into_iter();
-            held.map(|(_, number)| (number, member.position(topic, number)))
-                .collect()
-        })
-        .collect();
-    format!("read {read:?}, held from {held:?}")
 }
 
 fn is_disjoint(members: &[Consumer]) -> bool {
