@@ -178,7 +178,7 @@ impl<'a> Reading<'a> {
             }
             let polled = self.consumer.poll(POLL)?;
             for jump in self.consumer.take_jumps() {
-                context.terminal.warn(&told(&jump));
+                context.terminal.warn(&describe(&jump));
             }
             for batches in polled {
                 match self.write(&batches, limit, output, out) {
@@ -286,15 +286,10 @@ impl<'a> Reading<'a> {
     }
 }
 
-fn told(jump: &Jump) -> String {
-    let Jump {
-        topic,
-        partition,
-        from,
-        to,
-    } = jump;
+fn describe(jump: &Jump) -> String {
     format!(
-        "topic {topic}, partition {partition}: the log does not hold offset {from}, where the group had come to; reading goes on at {to}"
+        "topic {}, partition {}: the log does not hold offset {}, where the group had come to; reading goes on at {}",
+        jump.topic, jump.partition, jump.from, jump.to
     )
 }
 
